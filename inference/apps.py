@@ -1,0 +1,7 @@
+"""Django's name card of the front desk."""
+
+from django.apps import AppConfig
+
+
+class InferenceConfig(AppConfig):
+    name = "inference"

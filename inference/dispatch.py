@@ -1,0 +1,121 @@
+"""Hands a text to the workers and waits for the answer; the only room here that knows RQ."""
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from django.conf import settings
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from rq import Retry
+from rq.job import Job
+from rq.results import Result
+
+from inference.errors import DeadlinePassed, ModelFailed, NoWorker, QueueAway, QueueFull
+from workers import queue
+from workers.jobs import INFER, Prediction
+from workers.wire import JSONSerializer
+
+log = logging.getLogger(__name__)
+
+DESCRIBED_CHARS = 80  # of the text, in the admin's list of jobs
+
+
+def transform(text: str) -> Prediction:
+    """The model's answer to `text`.
+
+    Raises QueueFull, NoWorker, QueueAway, DeadlinePassed and ModelFailed.
+    """
+    deadline = time.monotonic() + settings.VELO_REQUEST_TIMEOUT
+    with redis_errors():
+        _admit(queue.load())
+        job = _enqueue(text)
+        result = _wait(job, deadline)
+        if result is None:
+            _drop(job)
+            raise DeadlinePassed(
+                f"No answer within {settings.VELO_REQUEST_TIMEOUT:g} s. The job was dropped. "
+                "Try again when fewer requests wait, or add workers.",
+                job_id=job.id,
+            )
+    if result.type is not Result.Type.SUCCESSFUL:
+        raise ModelFailed(
+            f"Every attempt of job {job.id} raised an error. Its traceback is in the admin, "
+            "under failed jobs.",
+            job_id=job.id,
+        )
+    return Prediction(**result.return_value)
+
+
+def ready() -> int:
+    """The number of live workers that hold a model. Raises NoWorker and QueueAway."""
+    with redis_errors():
+        load = queue.load()
+    if not load.workers:
+        raise NoWorker
+    return load.workers
+
+
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """Turns Redis's silence into QueueAway."""
+    try:
+        yield
+    except (RedisConnectionError, RedisTimeoutError) as error:
+        log.warning("Redis: %s", error)
+        raise QueueAway from error
+
+
+def _admit(load: queue.Load) -> None:
+    if not load.workers:
+        raise NoWorker
+    if load.waiting >= settings.VELO_MAX_QUEUE:
+        raise QueueFull(
+            f"{load.waiting} inputs wait already, and no more may. "
+            f"Try again in {QueueFull.retry_after} s, or add workers."
+        )
+
+
+def _enqueue(text: str) -> Job:
+    now = queue.clock.now()
+    retry = None
+    if settings.VELO_RETRY_MAX:
+        retry = Retry(max=settings.VELO_RETRY_MAX, interval=settings.VELO_RETRY_INTERVALS)
+    shown = text if len(text) <= DESCRIBED_CHARS else text[:DESCRIBED_CHARS] + "…"
+    return queue.queue().enqueue_call(
+        INFER,
+        args=(text,),
+        timeout=settings.VELO_JOB_TIMEOUT,
+        retry=retry,
+        # Redis forgets a job that still waits when its caller is gone, even if we are gone too.
+        ttl=math.ceil(settings.VELO_REQUEST_TIMEOUT),
+        result_ttl=settings.VELO_RESULT_TTL,
+        failure_ttl=settings.VELO_FAILURE_TTL,
+        description=f"infer: {shown}",
+        meta={"enqueued": now, "deadline": now + settings.VELO_REQUEST_TIMEOUT},
+    )
+
+
+def _wait(job: Job, deadline: float) -> Result | None:
+    """The job's final result, or None if there is none at `deadline` (monotonic seconds)."""
+    key = Result.get_key(job.id)
+    last = "0-0"
+    while (left := deadline - time.monotonic()) > 0:
+        answer = queue.connection().xread({key: last}, block=max(1, int(left * 1000)))
+        for entry, payload in cast(list, answer)[0][1] if answer else ():
+            last = entry.decode()
+            result = Result.restore(
+                job.id, last, payload, connection=job.connection, serializer=JSONSerializer
+            )
+            # A job that returned rq.Retry writes RETRIED, and goes on.
+            if result.type is not Result.Type.RETRIED:
+                return result
+    return None
+
+
+def _drop(job: Job) -> None:
+    if not queue.withdraw(job):
+        log.info("job %s passed its deadline while it ran", job.id)

@@ -1,0 +1,199 @@
+"""What can go wrong, and the one shape in which a caller hears of it (RFC 9457).
+
+APIError
+├── 400 InvalidJSON         the body isn't JSON
+├── 400 NotAString          the body is JSON, but no string
+├── 400 BlankInput          there is nothing in the string to embed
+├── 411 LengthRequired      the body's length isn't declared
+├── 413 InputTooLong        the string is over VELO_MAX_INPUT_CHARS
+├── 413 BodyTooLarge        the body is over VELO_MAX_BODY_BYTES
+├── 429 QueueFull           VELO_MAX_QUEUE inputs wait already
+├── 500 ModelFailed         every attempt of the job raised
+├── 503 NoWorker            no live worker holds a model
+├── 503 QueueAway           Redis can't be reached
+└── 504 DeadlinePassed      no answer within VELO_REQUEST_TIMEOUT
+
+The framework's own errors (403, 404, 405, 415, 500) take the same shape.
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from django.http import HttpRequest, HttpResponse
+from django.views import defaults
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class APIError(exceptions.APIException):
+    """Carries its status, its stable code, a title, and an example for the schema.
+
+    `detail` says what came and what to do; `extra` are further members of the answer.
+    """
+
+    title = "Something went wrong"
+    example = ""
+    retry_after: int | None = None  # seconds
+
+    def __init__(self, detail: str = "", **extra: Any) -> None:
+        super().__init__(detail or self.example)
+        self.extra = extra
+
+
+class InvalidJSON(APIError):
+    status_code = 400
+    default_code = "invalid_json"
+    title = "The body is not JSON"
+    example = (
+        "The body is not JSON in UTF-8: unexpected character: line 1 column 1 (char 0). "
+        'Expected a JSON string, for example "Hello!" with its quotes.'
+    )
+
+
+class NotAString(APIError):
+    status_code = 400
+    default_code = "not_a_string"
+    title = "The body is not a JSON string"
+    example = 'Expected a JSON string, for example "Hello!"; got an object.'
+
+
+class BlankInput(APIError):
+    status_code = 400
+    default_code = "blank_input"
+    title = "The text is blank"
+    example = "The string is empty or holds only white space. Send some text."
+
+
+class LengthRequired(APIError):
+    status_code = 411
+    default_code = "length_required"
+    title = "The length of the body is missing"
+    example = "The request has no Content-Length. Send the body whole, not in chunks."
+
+
+class InputTooLong(APIError):
+    status_code = 413
+    default_code = "input_too_long"
+    title = "The text is too long"
+    example = "The text has 250000 characters; at most 200000 are taken. Split it."
+
+
+class BodyTooLarge(APIError):
+    status_code = 413
+    default_code = "body_too_large"
+    title = "The body is too large"
+    example = "The body is larger than 2097152 bytes. Send a shorter text."
+
+
+class QueueFull(APIError):
+    status_code = 429
+    default_code = "queue_full"
+    title = "The queue is full"
+    example = "1000 inputs wait already, and no more may. Try again in 1 s, or add workers."
+    retry_after = 1
+
+
+class ModelFailed(APIError):
+    status_code = 500
+    default_code = "model_failed"
+    title = "The model failed on this text"
+    example = (
+        "Every attempt of job 4f0c6a2e-5a5f-4b0a-9df5-1c6b8f1f7f6e raised an error. Its traceback "
+        "is in the admin, under failed jobs."
+    )
+
+
+class NoWorker(APIError):
+    status_code = 503
+    default_code = "no_worker"
+    title = "No worker is alive"
+    example = (
+        "No live worker holds a model: it may still be loading. Try again in 5 s; if that doesn't "
+        "help, start one with `manage.py rqworker`."
+    )
+    retry_after = 5
+
+
+class QueueAway(APIError):
+    status_code = 503
+    default_code = "queue_away"
+    title = "The queue can't be reached"
+    example = "Redis doesn't answer. Try again in 5 s; if that doesn't help, check REDIS_URL."
+    retry_after = 5
+
+
+class DeadlinePassed(APIError):
+    status_code = 504
+    default_code = "deadline_passed"
+    title = "No answer in time"
+    example = (
+        "No answer within 30 s. The job was dropped. Try again when fewer requests wait, or add "
+        "workers."
+    )
+
+
+def problem(status: int, code: str, title: str, detail: str, **extra: Any) -> dict[str, Any]:
+    """The body of an error."""
+    return {
+        "type": f"urn:velo:error:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        **extra,
+    }
+
+
+def answer(error: Exception, context: dict[str, Any]) -> Response | None:
+    """REST framework's exception handler; None leaves the error to `server_error`."""
+    if not isinstance(error, exceptions.APIException):
+        return None
+    headers = {}
+    title = HTTPStatus(error.status_code).phrase
+    extra: dict[str, Any] = {}
+    if isinstance(error, APIError):
+        title, extra = error.title, error.extra
+        if error.retry_after is not None:
+            headers["Retry-After"] = str(error.retry_after)
+    elif isinstance(error, exceptions.MethodNotAllowed):
+        headers["Allow"] = ", ".join(context["view"].allowed_methods)
+    body = problem(error.status_code, error.get_codes(), title, str(error.detail), **extra)
+    return Response(body, error.status_code, headers=headers, content_type=MEDIA_TYPE)
+
+
+def _plain(status: HTTPStatus, code: str, detail: str) -> HttpResponse:
+    body = problem(status, code, status.phrase, detail)
+    return HttpResponse(orjson.dumps(body), status=status, content_type=MEDIA_TYPE)
+
+
+def _for_people(request: HttpRequest) -> bool:
+    return request.path.startswith("/admin")
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if _for_people(request):
+        return defaults.bad_request(request, exception)
+    detail = "The request can't be read: is its Host among DJANGO_ALLOWED_HOSTS?"
+    return _plain(HTTPStatus.BAD_REQUEST, "bad_request", detail)
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if _for_people(request):
+        return defaults.permission_denied(request, exception)
+    return _plain(HTTPStatus.FORBIDDEN, "forbidden", "This is not allowed here.")
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if _for_people(request):
+        return defaults.page_not_found(request, exception)
+    return _plain(HTTPStatus.NOT_FOUND, "not_found", "Nothing is here. The API is listed at /docs.")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    if _for_people(request):
+        return defaults.server_error(request)
+    detail = "An error of the server's own. Its log says more."
+    return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "server_error", detail)

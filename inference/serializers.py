@@ -1,0 +1,87 @@
+"""The wire contract: what is taken, what is given; the Swagger schema derives from it."""
+
+import re
+from typing import Any
+
+from django.conf import settings
+from rest_framework import serializers
+
+from inference.errors import BlankInput, InputTooLong, NotAString
+
+SOMETHING = re.compile(r"\S")
+JSON_TYPES = {
+    dict: "an object",
+    list: "an array",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
+
+TEXT_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": settings.VELO_MAX_INPUT_CHARS,
+    "pattern": SOMETHING.pattern,
+}
+EMBEDDING_SCHEMA: dict[str, Any] = {
+    "type": "array",
+    "items": {"type": "number", "format": "float"},
+    "minItems": 1,
+}
+
+
+def check_text(data: Any) -> str:
+    """The request's text. Raises NotAString, InputTooLong and BlankInput."""
+    if not isinstance(data, str):
+        got = JSON_TYPES[type(data)]
+        raise NotAString(f'Expected a JSON string, for example "Hello!"; got {got}.')
+    limit = settings.VELO_MAX_INPUT_CHARS
+    if len(data) > limit:
+        raise InputTooLong(
+            f"The text has {len(data)} characters; at most {limit} are taken. "
+            "Split it, or raise VELO_MAX_INPUT_CHARS on the server."
+        )
+    if not SOMETHING.search(data):
+        raise BlankInput
+    return data
+
+
+class ProblemSerializer(serializers.Serializer):
+    """Problem details, RFC 9457."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField(help_text="What happened and what to do.")
+    code = serializers.CharField(help_text="Stable, for programs.")
+    job_id = serializers.CharField(required=False, help_text="Look it up in the admin.")
+
+
+class WorkerStatSerializer(serializers.Serializer):
+    last_seen = serializers.DateTimeField()
+    model_version = serializers.CharField(allow_null=True)
+    node_name = serializers.CharField()
+    model_time = serializers.FloatField(
+        allow_null=True, help_text="Mean seconds in the model, last 1000 calls."
+    )
+
+
+class StatSerializer(serializers.Serializer):
+    workers = serializers.DictField(
+        child=WorkerStatSerializer(), help_text="Live workers by their id."
+    )
+    queue_lenght = serializers.IntegerField(help_text="As queue_length; the name it was born with.")
+    queue_length = serializers.IntegerField(help_text="Inputs that wait.")
+    response_time = serializers.FloatField(
+        allow_null=True, help_text="Mean seconds from HTTP in to HTTP out, last 1000 answers."
+    )
+
+
+class LiveSerializer(serializers.Serializer):
+    status = serializers.ChoiceField(["live"])
+
+
+class ReadySerializer(serializers.Serializer):
+    status = serializers.ChoiceField(["ready"])
+    workers = serializers.IntegerField(help_text="Alive, with a loaded model.")

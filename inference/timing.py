@@ -1,0 +1,35 @@
+"""How long answers took: the header for the caller, the figures for the admin."""
+
+import atexit
+from functools import cache
+
+from workers.jobs import Prediction
+from workers.latency import Recorder
+from workers.models import LatencySample
+from workers.ticker import Ticker
+
+FLUSH_EVERY = 1.0  # seconds
+
+
+@cache
+def _recorder() -> Recorder:
+    """This process's recorder, with the thread that empties it into the database."""
+    recorder = Recorder()
+    Ticker("latency", FLUSH_EVERY, recorder.flush).start()
+    atexit.register(recorder.flush)
+    return recorder
+
+
+def record(prediction: Prediction, seconds: float) -> None:
+    """`seconds` went by from HTTP in to HTTP out."""
+    _recorder().record(LatencySample.Stage.RESPONSE, prediction.model_version, seconds)
+
+
+def server_timing(prediction: Prediction, seconds: float) -> str:
+    """The Server-Timing header (W3C), in milliseconds."""
+    stages = {
+        "queue": prediction.queue_time,
+        "model": prediction.model_time,
+        "total": seconds,
+    }
+    return ", ".join(f"{name};dur={took * 1000:.1f}" for name, took in stages.items())

@@ -1,0 +1,27 @@
+"""Where each endpoint is."""
+
+from django.urls import path
+from django.views.generic import RedirectView
+from drf_spectacular.renderers import OpenApiJsonRenderer
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from rest_framework.renderers import TemplateHTMLRenderer
+
+from inference import views
+
+urlpatterns = [
+    path("transform", views.TransformView.as_view(), name="transform"),
+    path("stat", views.StatView.as_view(), name="stat"),
+    path("health/live", views.LiveView.as_view(), name="live"),
+    path("health/ready", views.ReadyView.as_view(), name="ready"),
+    path(
+        "schema",
+        SpectacularAPIView.as_view(renderer_classes=[OpenApiJsonRenderer]),
+        name="schema",
+    ),
+    path(
+        "docs",
+        SpectacularSwaggerView.as_view(url_name="schema", renderer_classes=[TemplateHTMLRenderer]),
+        name="docs",
+    ),
+    path("", RedirectView.as_view(pattern_name="docs"), name="root"),
+]

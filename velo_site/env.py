@@ -1,0 +1,76 @@
+"""Typed readers of environment variables that fail naming the variable and the cure."""
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.core.exceptions import ImproperlyConfigured
+
+Number = TypeVar("Number", int, float)
+
+
+def text(name: str, default: str = "") -> str:
+    return os.environ.get(name, "").strip() or default
+
+
+def required(name: str, cure: str) -> str:
+    value = text(name)
+    if not value:
+        raise ImproperlyConfigured(f"{name} is not set. {cure}")
+    return value
+
+
+def choice(name: str, options: tuple[str, ...], default: str) -> str:
+    value = text(name, default)
+    if value not in options:
+        raise ImproperlyConfigured(f"{name}={value!r} is not one of {', '.join(options)}.")
+    return value
+
+
+def boolean(name: str, default: bool = False) -> bool:
+    value = text(name, "1" if default else "0").lower()
+    if value in ("1", "true", "yes", "on"):
+        return True
+    if value in ("0", "false", "no", "off"):
+        return False
+    raise ImproperlyConfigured(f"{name}={value!r} is not a yes or a no: set it to 1 or 0.")
+
+
+def integer(name: str, default: int, minimum: int = 0) -> int:
+    return _number(name, int, default, minimum, "a whole number")
+
+
+def seconds(name: str, default: float, minimum: float = 0.001) -> float:
+    return _number(name, float, default, minimum, "a number of seconds")
+
+
+def words(name: str, default: str = "") -> list[str]:
+    return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def integers(name: str, default: str) -> list[int]:
+    try:
+        numbers = [int(word) for word in words(name, default)]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0:
+        raise ImproperlyConfigured(
+            f"{name}={text(name, default)!r} is not a list of whole numbers from 0 up: "
+            f"write it as {default}, with commas."
+        )
+    return numbers
+
+
+def _number(
+    name: str, parse: Callable[[str], Number], default: Number, minimum: Number, kind: str
+) -> Number:
+    raw = text(name, str(default))
+    value: Number | None = None
+    try:
+        value = parse(raw)
+    except ValueError:
+        pass
+    # `not >=` also refuses NaN.
+    if value is None or not value >= minimum or value == float("inf"):
+        raise ImproperlyConfigured(f"{name}={raw!r} is not {kind} from {minimum} up.")
+    return value

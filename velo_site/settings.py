@@ -1,0 +1,202 @@
+"""All settings of Velo, each read from the environment; the README's table lists them."""
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+from velo_site import env, state
+
+BASE_DIR = state.BASE_DIR
+VELO_VAR = state.folder()
+
+# --- Velo's knobs: name, default, meaning ----------------------------------------------------
+
+# What is served
+VELO_PREDICTOR = env.choice("VELO_PREDICTOR", ("embed", "sleep"), "embed")  # sleep: a stand-in
+VELO_MODEL_PATH = env.text("VELO_MODEL_PATH")  # model folder; empty: the packaged all-MiniLM-L6-v2
+VELO_MODEL_NAME = env.text("VELO_MODEL_NAME")  # empty: the folder's name
+VELO_SLEEP_MS = env.integer("VELO_SLEEP_MS", 10)  # the stand-in model's time for one text
+VELO_THREADS = env.integer("VELO_THREADS", 0)  # torch threads a worker; 0: cores / workers here
+
+# What a request may ask
+VELO_MAX_INPUT_CHARS = env.integer("VELO_MAX_INPUT_CHARS", 200_000, minimum=1)
+VELO_MAX_BODY_BYTES = env.integer("VELO_MAX_BODY_BYTES", 2 * 1024 * 1024, minimum=1)
+VELO_REQUEST_TIMEOUT = env.seconds("VELO_REQUEST_TIMEOUT", 30)  # then 504, and the job is dropped
+VELO_MAX_QUEUE = env.integer("VELO_MAX_QUEUE", 1000, minimum=1)  # inputs waiting; above it 429
+
+# What a job may take
+VELO_JOB_TIMEOUT = env.integer("VELO_JOB_TIMEOUT", 20, minimum=1)  # seconds one attempt may run
+VELO_RETRY_MAX = env.integer("VELO_RETRY_MAX", 2)  # attempts after the first
+VELO_RETRY_INTERVALS = env.integers("VELO_RETRY_INTERVALS", "0,1")  # seconds before each of them
+VELO_RESULT_TTL = env.integer("VELO_RESULT_TTL", 60, minimum=1)  # seconds an answer is kept
+VELO_FAILURE_TTL = env.integer("VELO_FAILURE_TTL", 7 * 86_400, minimum=1)  # and a failed job
+
+# How the parts run
+VELO_LEASE = env.seconds("VELO_LEASE", 5, minimum=2)  # a worker silent for longer counts as lost
+VELO_WEB_THREADS = env.integer("VELO_WEB_THREADS", 64, minimum=1)  # requests at a time a process
+VELO_WEB_PROCESSES = env.integer("VELO_WEB_PROCESSES", 1, minimum=1)
+VELO_STATS_DAYS = env.integer("VELO_STATS_DAYS", 7, minimum=1)  # then latency and dead workers go
+
+# Where the parts are
+HOST = env.text("HOST", "127.0.0.1")  # the address the web server binds
+PORT = env.integer("PORT", 8877, minimum=1)
+WORKERS = env.integer("WORKERS", 1)  # how many `manage.py serve` starts
+REDIS_URL = env.text("REDIS_URL", f"unix://{state.valkey_socket()}")
+DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{VELO_VAR / 'velo.sqlite3'}")
+STATIC_ROOT = env.text("STATIC_ROOT", str(VELO_VAR / "static"))
+
+# --- Django ------------------------------------------------------------------------------------
+
+DEBUG = env.boolean("DJANGO_DEBUG", False)
+
+SECRET_KEY = env.text("DJANGO_SECRET_KEY") or state.read_secret_key()
+if not SECRET_KEY:
+    raise ImproperlyConfigured(
+        "DJANGO_SECRET_KEY is not set. Set it to a long random string, or let "
+        f"`manage.py setup` make and keep one in {state.secret_key_file()}."
+    )
+
+ALLOWED_HOSTS = env.words("DJANGO_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else "")
+if not ALLOWED_HOSTS:
+    raise ImproperlyConfigured(
+        "DJANGO_ALLOWED_HOSTS is not set. Set it to the host names people will use, with commas, "
+        "for example velo.example.com,localhost."
+    )
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_rq",
+    "workers",
+    "inference",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "velo_site.urls"
+WSGI_APPLICATION = "velo_site.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {
+    "default": dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # Several processes write: readers must not block them, and a writer waits for its turn from
+    # the start of its transaction instead of failing in the middle.
+    DATABASES["default"]["OPTIONS"] = {
+        "timeout": 20,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+STATIC_URL = "/static/"
+
+# HTTPS is the default of the open internet; `manage.py serve` and docker-compose.yml, which answer
+# on plain http://localhost, turn it off.
+HTTPS = env.boolean("DJANGO_HTTPS", True)
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_HSTS_SECONDS = 30 * 86_400 if HTTPS else 0
+SECURE_REDIRECT_EXEMPT = [r"^health/"]  # probes come over plain HTTP
+if env.boolean("DJANGO_TRUST_PROXY", False):  # only behind a proxy that sets this header itself
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+CSRF_TRUSTED_ORIGINS = env.words("DJANGO_CSRF_TRUSTED_ORIGINS")
+SILENCED_SYSTEM_CHECKS = [
+    # HSTS for all subdomains, and its preload list, concern hosts that aren't Velo's.
+    "security.W005",
+    "security.W021",
+]
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "filters": {
+        "raised": {
+            "()": "django.utils.log.CallbackFilter",
+            "callback": lambda record: record.exc_info is not None,
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+    # An answer with a 4xx or 5xx status is no event; an exception that nobody caught is one.
+    "loggers": {"django.request": {"filters": ["raised"]}},
+}
+
+# --- RQ ------------------------------------------------------------------------------------------
+
+RQ_QUEUES = {
+    "default": {
+        "URL": REDIS_URL,
+        "DEFAULT_TIMEOUT": VELO_JOB_TIMEOUT,
+        "SERIALIZER": "workers.wire.JSONSerializer",
+    }
+}
+RQ = {
+    "WORKER_CLASS": "workers.worker.InferenceWorker",
+    "COMMIT_MODE": "auto",  # the default mode defers `enqueue` inside a transaction
+}
+
+# --- REST framework --------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "UNAUTHENTICATED_USER": None,
+    "DEFAULT_PARSER_CLASSES": ["inference.codecs.JSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["inference.codecs.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "inference.codecs.JSONAlways",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "inference.errors.answer",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Velo",
+    "DESCRIPTION": "A model behind HTTP: send a text, get its embedding.",
+    "VERSION": "0.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"tryItOutEnabled": True, "displayRequestDuration": True},
+}

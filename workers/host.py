@@ -1,0 +1,35 @@
+"""The machine a worker runs on: which one it is, and how many cores it may use."""
+
+import os
+import socket
+from pathlib import Path
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def identity() -> str:
+    """The same in all containers of one machine, so that their workers share its cores."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return socket.gethostname()
+
+
+def cores() -> int:
+    """Cores this process may use: the machine's, less what affinity or a container's quota takes."""
+    try:
+        available = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        available = os.cpu_count() or 1
+    try:
+        quota, period = CPU_QUOTA.read_text().split()
+        available = min(available, int(quota) // int(period))
+    except (OSError, ValueError):  # no cgroup, or "max": no quota
+        pass
+    return max(1, available)
+
+
+def threads(workers: int) -> int:
+    """Threads each of this many workers on the machine gets, so that they don't fight."""
+    return max(1, cores() // max(1, workers))

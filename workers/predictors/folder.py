@@ -1,0 +1,119 @@
+"""What a model's folder holds and how it wants to be used, read without loading the weights.
+
+Two layouts are taken: the plain one of transformers (config.json, weights, tokenizer), whose
+embedding is the last hidden state of the first token, L2-normalised; and that of
+sentence-transformers (modules.json, 1_Pooling/config.json), which says its own pooling.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workers.predictors import ModelError
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+TOKENIZERS = ("tokenizer.json", "vocab.txt")
+POOLINGS = {  # sentence-transformers' flag in 1_Pooling/config.json: our name
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How to turn a text into an embedding, as the folder says."""
+
+    pooling: str = "cls"  # cls, mean, max or lasttoken
+    normalize: bool = True
+    max_tokens: int | None = None  # None: what tokenizer and model take
+    lower_case: bool = False
+    prompt: str = ""  # put before every text
+
+
+def check(folder: Path) -> None:
+    """Raises ModelError, naming the folder and what is missing from it."""
+    if not folder.is_dir():
+        raise ModelError(
+            f"VELO_MODEL_PATH={folder} is not a folder. Set it to the folder that holds "
+            "config.json, or unset it to serve the packaged all-MiniLM-L6-v2."
+        )
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    for either in (WEIGHTS, TOKENIZERS):
+        if not any((folder / name).is_file() for name in either):
+            missing.append(" or ".join(either))
+    if missing:
+        raise ModelError(
+            f"VELO_MODEL_PATH={folder} lacks {', and '.join(missing)}. "
+            "Download the missing file into it."
+        )
+
+
+def digest(folder: Path) -> str:
+    """The first 12 hexadecimal digits of a SHA-256 over the names and content of all files."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256")
+            total.update(f"{name.as_posix()} {content.hexdigest()}\n".encode())
+    return total.hexdigest()[:12]
+
+
+def layout(folder: Path) -> Layout:
+    """Raises ModelError for a module or a pooling that Velo doesn't know."""
+    if not (folder / "modules.json").is_file():
+        return Layout()
+    pooling, normalize = "", False
+    for module in read_json(folder / "modules.json"):
+        kind = str(module.get("type", "")).rpartition(".")[2]
+        if kind == "Pooling":
+            pooling = _pooling(folder / module["path"] / "config.json")
+        elif kind == "Normalize":
+            normalize = True
+        elif kind != "Transformer":
+            raise ModelError(
+                f"{folder}/modules.json asks for the module {kind!r}; Velo knows Transformer, "
+                "Pooling and Normalize."
+            )
+    if not pooling:
+        raise ModelError(f"{folder}/modules.json has no Pooling module.")
+    reading = _optional(folder / "sentence_bert_config.json")
+    prompts = _optional(folder / "config_sentence_transformers.json")
+    return Layout(
+        pooling=pooling,
+        normalize=normalize,
+        max_tokens=reading.get("max_seq_length"),
+        lower_case=bool(reading.get("do_lower_case")),
+        prompt=(prompts.get("prompts") or {}).get(prompts.get("default_prompt_name"), ""),
+    )
+
+
+def _pooling(path: Path) -> str:
+    config = read_json(path)
+    named = config.get("pooling_mode")  # the newer form
+    chosen = (
+        [str(named)] if named else [k for k, on in config.items() if on and "_mode_" in k]
+    )
+    pooling = POOLINGS.get(chosen[0], chosen[0]) if len(chosen) == 1 else ""
+    if pooling not in POOLINGS.values():
+        raise ModelError(
+            f"{path} asks for the pooling {' and '.join(chosen) or 'of nothing'}; Velo knows "
+            f"{', '.join(POOLINGS.values())}, one at a time."
+        )
+    return pooling
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} can't be read as JSON: {error}") from error

@@ -1,0 +1,43 @@
+"""A stand-in model that only sleeps: for trying the system without weights."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+
+import numpy
+from django.conf import settings
+
+from workers.predictors import Output
+
+DIMENSIONS = 32
+
+
+class SleepPredictor:
+    """Sleeps VELO_SLEEP_MS for each text. Its answer is a unit vector made from the text's hash:
+    the same text always gets the same answer, and different texts different ones."""
+
+    name = "sleep"
+    version = "1.0.0"
+    source = "workers.predictors.sleep"
+    task = "embed"
+    dimensions = DIMENSIONS
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def predict(self, texts: Sequence[str]) -> list[Output]:
+        time.sleep(self.seconds * len(texts))
+        return [Output(_vector(text), len(text), truncated=False) for text in texts]
+
+    def use_threads(self, threads: int) -> None:
+        """Sleeping takes none."""
+
+
+def _vector(text: str) -> numpy.ndarray:
+    digest = hashlib.sha256(text.encode()).digest()
+    vector = numpy.frombuffer(digest, dtype=numpy.uint8).astype(numpy.float32) - 127.5
+    return vector / numpy.linalg.norm(vector)
+
+
+def load() -> SleepPredictor:
+    return SleepPredictor(settings.VELO_SLEEP_MS / 1000)

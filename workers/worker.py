@@ -1,0 +1,205 @@
+"""The worker: RQ's loop around a model that is held in memory."""
+
+import logging
+import os
+import signal
+import socket
+from types import FrameType
+from typing import Any
+
+from django.conf import settings
+from django.db.models.functions import Now
+from rq import Queue, SimpleWorker
+from rq.exceptions import StopRequested
+from rq.job import Job
+from rq.worker import WorkerStatus
+
+from workers import host, jobs, leases, predictors
+from workers.engine import Engine
+from workers.latency import Recorder
+from workers.models import ModelVersion, Worker
+from workers.queue import clock, promote_due
+from workers.ticker import Ticker
+from workers.wire import JSONSerializer
+
+log = logging.getLogger(__name__)
+
+BEAT = 1.0  # seconds
+DEQUEUE_TIMEOUT = 1  # seconds, RQ takes whole ones; also how long a stop may go unnoticed
+
+
+class InferenceWorker(SimpleWorker):
+    """Runs jobs in its own process, where the model is.
+
+    `manage.py rqworker` and `rqworker-pool` start it, since settings.RQ names it. It registers
+    with RQ, and so takes jobs, only when its model is loaded and warm.
+    """
+
+    log_result_lifespan = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # django-rq's commands pass pickle here, whatever the queue's settings say.
+        kwargs["serializer"] = JSONSerializer
+        super().__init__(*args, **kwargs)
+        self.done = self.failed = 0
+        self.threads = settings.VELO_THREADS or host.threads(1)
+        self.recorder = Recorder()
+        self.engine: Engine | None = None
+
+    # --- life ----------------------------------------------------------------------------------
+
+    def work(self, *args: Any, logging_level: str | None = None, **kwargs: Any) -> bool:
+        """Load the model, then take jobs until told to stop. Returns whether any was taken."""
+        # RQ logs three lines for each job at INFO.
+        kwargs["logging_level"] = "DEBUG" if logging_level == "DEBUG" else "WARNING"
+        # RQ's scheduler is a forked process, which would outlive a killed worker; our own thread
+        # does what retries need of it.
+        kwargs["with_scheduler"] = False
+        signal.signal(signal.SIGTERM, _leave)
+        row = Ticker("worker row", BEAT, self._write_row)
+        lease = Ticker("worker lease", BEAT, self._renew_lease)
+        end = Worker.State.STOPPED, ""
+        self._create_row()
+        row.start()
+        try:
+            self._load()
+            lease.start()
+            return super().work(*args, **kwargs)
+        except predictors.ModelError as error:
+            end = Worker.State.FAILED, str(error)
+            raise SystemExit(f"Worker {self.name} can't start: {error}") from error
+        finally:
+            lease.stop()
+            self._end(row, *end)
+
+    def _load(self) -> None:
+        log.info("worker %s: loading the model", self.name)
+        predictor = predictors.load()
+        self.engine = Engine(predictor, self.name, self.recorder)
+        self.engine.use_threads(self.threads)
+        self.engine.warm_up()
+        jobs.install(self.engine)
+        self._register_version(predictor)
+        log.info("worker %s: ready with %s", self.name, self.engine.label)
+
+    def _end(self, row: Ticker, state: Worker.State, note: str) -> None:
+        leases.give_back(self.name, self.queue_names())
+        row.stop()
+        self.recorder.flush()
+        Worker.objects.filter(pk=self.name).update(
+            state=state, note=note, last_seen=Now(), **self._figures()
+        )
+        log.info("worker %s: %s", self.name, state.value)
+
+    # --- what the threads write ------------------------------------------------------------------
+
+    def _create_row(self) -> None:
+        # A worker that is restarted under a name given to it (`--name`) takes up its old row.
+        Worker.objects.update_or_create(
+            id=self.name,
+            defaults={
+                "node": socket.gethostname(),
+                "host": host.identity(),
+                "pid": os.getpid(),
+                "queues": ",".join(self.queue_names()),
+                "state": Worker.State.LOADING,
+                "note": "",
+                "started": Now(),
+                "last_seen": Now(),
+                **self._figures(),
+            },
+        )
+
+    def _register_version(self, predictor: predictors.Predictor) -> None:
+        version, _ = ModelVersion.objects.update_or_create(
+            name=predictor.name,
+            version=predictor.version,
+            defaults={
+                "source": predictor.source,
+                "task": predictor.task,
+                "dimensions": predictor.dimensions,
+                "state": ModelVersion.State.READY,
+            },
+        )
+        Worker.objects.filter(pk=self.name).update(model_version=version)
+
+    def _figures(self) -> dict[str, Any]:
+        return {
+            "jobs_done": self.done,
+            "jobs_failed": self.failed,
+            "model_time": self.engine.model_time() if self.engine else None,
+        }
+
+    def _write_row(self) -> None:
+        if not self._registered:
+            state = Worker.State.LOADING
+        elif self.get_state() == WorkerStatus.BUSY:
+            state = Worker.State.BUSY
+        else:
+            state = Worker.State.IDLE
+        Worker.objects.filter(pk=self.name).update(
+            state=state, last_seen=Now(), **self._figures()
+        )
+        if not settings.VELO_THREADS:
+            neighbours = Worker.objects.alive().filter(host=host.identity()).count()
+            self.threads = host.threads(neighbours)
+        self.recorder.flush()
+
+    def _renew_lease(self) -> None:
+        if self._registered:
+            leases.renew(self.name, self.queue_names())
+            for queue in self.queues:
+                promote_due(queue)
+
+    @property
+    def _registered(self) -> bool:
+        return self.birth_date is not None
+
+    # --- jobs ----------------------------------------------------------------------------------------
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        now = clock.now()
+        if now > job.meta.get("deadline", float("inf")):
+            # Its caller has gone: computing it would steal time from those who wait.
+            log.info("worker %s: job %s dropped, its deadline has passed", self.name, job.id)
+            job.delete()
+            return
+        if self.engine:
+            self.engine.queue_time = max(0.0, now - job.meta.get("enqueued", now))
+            self.engine.use_threads(self.threads)
+        super().execute_job(job, queue)
+
+    def perform_job(self, *args: Any, **kwargs: Any) -> bool:
+        succeeded = super().perform_job(*args, **kwargs)
+        if succeeded:
+            self.done += 1
+        else:
+            self.failed += 1
+        return succeeded
+
+    # --- stopping ------------------------------------------------------------------------------------
+
+    def _shutdown(self) -> None:
+        """RQ raises StopRequested here, wherever the main thread is: a job just taken from the
+        queue would be lost. We only leave word; `dequeue_job_and_maintain_ttl` reads it."""
+        self._stop_requested = True
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """RQ's, in short waits, so that a stop is seen between them."""
+        if timeout is None:  # burst: doesn't wait
+            return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+        idle = 0
+        while True:
+            result = super().dequeue_job_and_maintain_ttl(DEQUEUE_TIMEOUT, DEQUEUE_TIMEOUT)
+            idle += DEQUEUE_TIMEOUT
+            if result is not None or (max_idle_time is not None and idle >= max_idle_time):
+                return result
+            if self._stop_requested:
+                raise StopRequested
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    """SIGTERM while the model loads: nothing is in hand, so leave at once."""
+    raise SystemExit(0)
