@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 from django.conf import settings
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -47,7 +47,7 @@ def transform(text: str) -> Prediction:
             "under failed jobs.",
             job_id=job.id,
         )
-    return Prediction(**result.return_value)
+    return Prediction(**cast(dict[str, Any], result.return_value))
 
 
 def ready() -> int:
@@ -105,7 +105,7 @@ def _wait(job: Job, deadline: float) -> Result | None:
     last = "0-0"
     while (left := deadline - time.monotonic()) > 0:
         answer = queue.connection().xread({key: last}, block=max(1, int(left * 1000)))
-        for entry, payload in cast(list, answer)[0][1] if answer else ():
+        for entry, payload in cast(list[Any], answer)[0][1] if answer else ():
             last = entry.decode()
             result = Result.restore(
                 job.id, last, payload, connection=job.connection, serializer=JSONSerializer

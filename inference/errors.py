@@ -160,7 +160,8 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
             headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, exceptions.MethodNotAllowed):
         headers["Allow"] = ", ".join(context["view"].allowed_methods)
-    body = problem(error.status_code, error.get_codes(), title, str(error.detail), **extra)
+    code = str(error.get_codes())
+    body = problem(error.status_code, code, title, str(error.detail), **extra)
     return Response(body, error.status_code, headers=headers, content_type=MEDIA_TYPE)
 
 

@@ -16,7 +16,6 @@ from inference.serializers import (
 )
 
 
-
 def _header(name: str, description: str, statuses: list[int], kind: Any = str) -> OpenApiParameter:
     return OpenApiParameter(
         name,

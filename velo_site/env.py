@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -66,10 +67,8 @@ def _number(
 ) -> Number:
     raw = text(name, str(default))
     value: Number | None = None
-    try:
+    with suppress(ValueError):
         value = parse(raw)
-    except ValueError:
-        pass
     # `not >=` also refuses NaN.
     if value is None or not value >= minimum or value == float("inf"):
         raise ImproperlyConfigured(f"{name}={raw!r} is not {kind} from {minimum} up.")

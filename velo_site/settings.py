@@ -8,7 +8,7 @@ from velo_site import env, state
 BASE_DIR = state.BASE_DIR
 VELO_VAR = state.folder()
 
-# --- Velo's knobs: name, default, meaning ----------------------------------------------------
+# --- Velo's knobs: name, default, meaning -----------------------------------------------------
 
 # What is served
 VELO_PREDICTOR = env.choice("VELO_PREDICTOR", ("embed", "sleep"), "embed")  # sleep: a stand-in
@@ -44,7 +44,7 @@ REDIS_URL = env.text("REDIS_URL", f"unix://{state.valkey_socket()}")
 DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{VELO_VAR / 'velo.sqlite3'}")
 STATIC_ROOT = env.text("STATIC_ROOT", str(VELO_VAR / "static"))
 
-# --- Django ------------------------------------------------------------------------------------
+# --- Django -----------------------------------------------------------------------------------
 
 DEBUG = env.boolean("DJANGO_DEBUG", False)
 
@@ -72,8 +72,8 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "django_rq",
-    "workers",
+    "workers.apps.QueuesConfig",
+    "workers.apps.WorkersConfig",
     "inference",
 ]
 
@@ -132,6 +132,8 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_I18N = False
 USE_TZ = True
+DATE_FORMAT = "Y-m-d"
+DATETIME_FORMAT = "Y-m-d H:i:s"
 STATIC_URL = "/static/"
 
 # HTTPS is the default of the open internet; `manage.py serve` and docker-compose.yml, which answer
@@ -165,7 +167,7 @@ LOGGING = {
     "loggers": {"django.request": {"filters": ["raised"]}},
 }
 
-# --- RQ ------------------------------------------------------------------------------------------
+# --- RQ ---------------------------------------------------------------------------------------
 
 RQ_QUEUES = {
     "default": {
@@ -179,7 +181,7 @@ RQ = {
     "COMMIT_MODE": "auto",  # the default mode defers `enqueue` inside a transaction
 }
 
-# --- REST framework --------------------------------------------------------------------------------
+# --- REST framework ---------------------------------------------------------------------------
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],

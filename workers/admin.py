@@ -5,7 +5,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -31,17 +31,22 @@ def badge(state: str) -> SafeString:
     return format_html('<span class="velo-badge velo-{}">{}</span>', COLOURS[state], state)
 
 
-def ago(silent_for: timedelta) -> str:
+def whole(text: object) -> SafeString:
+    """Not to be broken into two lines."""
+    return format_html('<span class="velo-nowrap">{}</span>', text)
+
+
+def ago(silent_for: timedelta) -> SafeString:
     """How long ago, in the one unit that says it: "3 s ago"."""
     seconds = max(0, int(silent_for.total_seconds()))
     for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= length:
-            return f"{seconds // length} {unit} ago"
-    return f"{seconds} s ago"
+            return whole(f"{seconds // length} {unit} ago")
+    return whole(f"{seconds} s ago")
 
 
-def milliseconds(seconds: float | None) -> str:
-    return NOTHING if seconds is None else f"{seconds * 1000:.1f} ms"
+def milliseconds(seconds: float | None) -> SafeString:
+    return whole(NOTHING if seconds is None else f"{seconds * 1000:.1f} ms")
 
 
 def link(url: str, text: object) -> SafeString:
@@ -51,8 +56,12 @@ def link(url: str, text: object) -> SafeString:
 class Window(admin.ModelAdmin):
     """Read-only: a person has no business writing what processes report."""
 
-    class Media:
-        css = {"all": ["velo/admin.css"]}
+    heading: str
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return super().changelist_view(request, {"title": self.heading, **(extra_context or {})})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -79,11 +88,12 @@ class HealthFilter(admin.SimpleListFilter):
             case "alive":
                 return queryset.filter(pk__in=Worker.objects.alive())
             case health:
-                return queryset.filter(health=health)
+                return queryset.filter(Q(health=health))
 
 
 @admin.register(Worker)
 class WorkerAdmin(Window):
+    heading = "Workers"
     list_display = (
         "name",
         "health",
@@ -93,8 +103,8 @@ class WorkerAdmin(Window):
         "node",
         "pid",
         "started",
-        "jobs_done",
-        "jobs_failed",
+        "done",
+        "failed",
         "mean_model_time",
     )
     list_filter = (HealthFilter, "node", "model_version")
@@ -128,7 +138,7 @@ class WorkerAdmin(Window):
         return badge(worker.health)
 
     @admin.display(description="seen", ordering="-last_seen")
-    def seen(self, worker: Any) -> str:
+    def seen(self, worker: Any) -> SafeString:
         return ago(worker.silent_for)
 
     @admin.display(description="model version", ordering="model_version")
@@ -151,13 +161,22 @@ class WorkerAdmin(Window):
             ),
         )
 
+    @admin.display(description="done", ordering="jobs_done")
+    def done(self, worker: Worker) -> int:
+        return worker.jobs_done
+
+    @admin.display(description="failed", ordering="jobs_failed")
+    def failed(self, worker: Worker) -> int:
+        return worker.jobs_failed
+
     @admin.display(description="model time", ordering="model_time")
-    def mean_model_time(self, worker: Worker) -> str:
+    def mean_model_time(self, worker: Worker) -> SafeString:
         return milliseconds(worker.model_time)
 
 
 @admin.register(ModelVersion)
 class ModelVersionAdmin(Window):
+    heading = "Model versions"
     list_display = (
         "title",
         "state_badge",
@@ -207,6 +226,7 @@ class ModelVersionAdmin(Window):
 
 @admin.register(LatencySample)
 class LatencySampleAdmin(Window):
+    heading = "Latency by minute"
     list_display = ("minute", "stage", "version", "count", "mean", "p50", "p95", "p99")
     list_filter = ("stage", "model_version")
     date_hierarchy = "minute"
@@ -219,17 +239,17 @@ class LatencySampleAdmin(Window):
         return link(url, sample.model_version)
 
     @admin.display(description="mean")
-    def mean(self, sample: LatencySample) -> str:
+    def mean(self, sample: LatencySample) -> SafeString:
         return milliseconds(sample.histogram.mean)
 
     @admin.display(description="p50")
-    def p50(self, sample: LatencySample) -> str:
+    def p50(self, sample: LatencySample) -> SafeString:
         return milliseconds(sample.histogram.quantile(0.50))
 
     @admin.display(description="p95")
-    def p95(self, sample: LatencySample) -> str:
+    def p95(self, sample: LatencySample) -> SafeString:
         return milliseconds(sample.histogram.quantile(0.95))
 
     @admin.display(description="p99")
-    def p99(self, sample: LatencySample) -> str:
+    def p99(self, sample: LatencySample) -> SafeString:
         return milliseconds(sample.histogram.quantile(0.99))

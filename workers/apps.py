@@ -1,8 +1,13 @@
-"""Django's name card of the engine room."""
+"""The names under which the admin shows the engine room and RQ's own pages."""
 
 from django.apps import AppConfig
+from django_rq.apps import DjangoRqAdminConfig
 
 
 class WorkersConfig(AppConfig):
     name = "workers"
     verbose_name = "Engine room"
+
+
+class QueuesConfig(DjangoRqAdminConfig):
+    verbose_name = "Queues and jobs"

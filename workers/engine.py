@@ -2,6 +2,8 @@
 
 import time
 from collections import deque
+from collections.abc import Sequence
+from typing import cast
 
 from workers import predictors
 from workers.jobs import Prediction
@@ -42,7 +44,7 @@ class Engine:
         self._recorder.record(LatencySample.Stage.QUEUE, self.label, self.queue_time)
         self._recorder.record(LatencySample.Stage.MODEL, self.label, model_time)
         return Prediction(
-            embedding=output.vector,
+            embedding=cast(Sequence[float], output.vector),
             model_version=self.label,
             worker=self._worker,
             tokens=output.tokens,

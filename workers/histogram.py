@@ -41,7 +41,7 @@ class Histogram:
         self.total += other.total
 
     def quantile(self, share: float) -> float | None:
-        """The duration in seconds that `share` (0 to 1) of all stay at or under; None when empty."""
+        """Seconds that `share` (0 to 1) of all durations stay at or under; None when empty."""
         if not self.count:
             return None
         rank = share * (self.count - 1)

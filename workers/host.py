@@ -17,7 +17,7 @@ def identity() -> str:
 
 
 def cores() -> int:
-    """Cores this process may use: the machine's, less what affinity or a container's quota takes."""
+    """Cores this process may use, affinity and a container's quota considered."""
     try:
         available = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS

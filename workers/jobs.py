@@ -11,7 +11,7 @@ INFER = "workers.jobs.infer"
 class Prediction:
     """The answer to one text, as it crosses from worker to web."""
 
-    embedding: Sequence[float]
+    embedding: Sequence[float]  # a numpy array of float32 until it is serialized
     model_version: str  # "name@version"
     worker: str  # its id
     tokens: int  # that the model read

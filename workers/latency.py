@@ -91,9 +91,7 @@ class Recorder:
             ]
             # Locked in one order everywhere, so that two processes can't lock each other out.
             rows = list(
-                LatencySample.objects.select_for_update()
-                .filter(reduce(or_, wanted))
-                .order_by("pk")
+                LatencySample.objects.select_for_update().filter(reduce(or_, wanted)).order_by("pk")
             )
             for row in rows:
                 merged = row.histogram

@@ -135,7 +135,7 @@ class LatencySample(models.Model):
     class Meta:
         ordering = ["-minute", "stage"]
         verbose_name = "latency"
-        verbose_name_plural = "latency"
+        verbose_name_plural = "latencies"
         constraints = [
             models.UniqueConstraint(
                 fields=["minute", "stage", "model_version"], name="one_row_per_minute_and_stage"

@@ -56,14 +56,11 @@ PROMOTE_AT_MOST = 1000
 @cache
 def connection() -> Redis:
     """This process's connections to Redis, shared by all its threads."""
-    return cast(
-        Redis,
-        Redis.from_url(
-            settings.REDIS_URL,
-            socket_timeout=settings.VELO_REQUEST_TIMEOUT + 10,  # longer than any wait for an answer
-            socket_connect_timeout=2,
-            health_check_interval=30,
-        ),
+    return Redis.from_url(
+        settings.REDIS_URL,
+        socket_timeout=settings.VELO_REQUEST_TIMEOUT + 10,  # longer than any wait for an answer
+        socket_connect_timeout=2,
+        health_check_interval=30,
     )
 
 
@@ -101,7 +98,7 @@ class Clock:
             asked = time.monotonic()
             if asked - self._read_at <= self.MAX_AGE:
                 return  # another thread has just done it
-            seconds, microseconds = cast(tuple[int, int], connection().time())
+            seconds, microseconds = connection().time()
             answered = time.monotonic()
             self._offset = seconds + microseconds / 1e6 - (asked + answered) / 2
             self._read_at = answered

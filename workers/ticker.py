@@ -34,7 +34,7 @@ class Ticker(threading.Thread):
             close_old_connections()
             self._work()
             self._failing = False
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live on
             if not self._failing:
                 log.warning("%s: %s: %s; trying again", self.name, type(error).__name__, error)
             self._failing = True

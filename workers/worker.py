@@ -46,7 +46,7 @@ class InferenceWorker(SimpleWorker):
         self.recorder = Recorder()
         self.engine: Engine | None = None
 
-    # --- life ----------------------------------------------------------------------------------
+    # --- life ---------------------------------------------------------------------------------
 
     def work(self, *args: Any, logging_level: str | None = None, **kwargs: Any) -> bool:
         """Load the model, then take jobs until told to stop. Returns whether any was taken."""
@@ -91,7 +91,7 @@ class InferenceWorker(SimpleWorker):
         )
         log.info("worker %s: %s", self.name, state.value)
 
-    # --- what the threads write ------------------------------------------------------------------
+    # --- what the threads write ---------------------------------------------------------------
 
     def _create_row(self) -> None:
         # A worker that is restarted under a name given to it (`--name`) takes up its old row.
@@ -137,9 +137,7 @@ class InferenceWorker(SimpleWorker):
             state = Worker.State.BUSY
         else:
             state = Worker.State.IDLE
-        Worker.objects.filter(pk=self.name).update(
-            state=state, last_seen=Now(), **self._figures()
-        )
+        Worker.objects.filter(pk=self.name).update(state=state, last_seen=Now(), **self._figures())
         if not settings.VELO_THREADS:
             neighbours = Worker.objects.alive().filter(host=host.identity()).count()
             self.threads = host.threads(neighbours)
@@ -155,7 +153,7 @@ class InferenceWorker(SimpleWorker):
     def _registered(self) -> bool:
         return self.birth_date is not None
 
-    # --- jobs ----------------------------------------------------------------------------------------
+    # --- jobs ---------------------------------------------------------------------------------
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         now = clock.now()
@@ -177,7 +175,7 @@ class InferenceWorker(SimpleWorker):
             self.failed += 1
         return succeeded
 
-    # --- stopping ------------------------------------------------------------------------------------
+    # --- stopping -----------------------------------------------------------------------------
 
     def _shutdown(self) -> None:
         """RQ raises StopRequested here, wherever the main thread is: a job just taken from the

@@ -96,9 +96,7 @@ def layout(folder: Path) -> Layout:
 def _pooling(path: Path) -> str:
     config = read_json(path)
     named = config.get("pooling_mode")  # the newer form
-    chosen = (
-        [str(named)] if named else [k for k, on in config.items() if on and "_mode_" in k]
-    )
+    chosen = [str(named)] if named else [k for k, on in config.items() if on and "_mode_" in k]
     pooling = POOLINGS.get(chosen[0], chosen[0]) if len(chosen) == 1 else ""
     if pooling not in POOLINGS.values():
         raise ModelError(

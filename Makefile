@@ -1,0 +1,57 @@
+# Velo: `make help` lists what can be made.
+PYTHON ?= python3
+BIN := .venv/bin
+export HOST PORT WORKERS
+
+# For the checks only: production mode with nothing left to default.
+CHECKED := DJANGO_SECRET_KEY=only-for-static-checks-0123456789-abcdefghijklmnopqrstuvwxyz DJANGO_ALLOWED_HOSTS=localhost
+
+.PHONY: help run test lint format load clean
+.DEFAULT_GOAL := help
+
+help: ## List what can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+run: .venv/run.stamp ## Run everything on this machine (PORT=8877, WORKERS=1)
+	@$(BIN)/python manage.py serve
+
+test: .venv/dev.stamp .venv/browser.stamp ## Run the tests, in random order
+	@$(BIN)/python -m pytest --cov $(TESTS)
+
+lint: .venv/dev.stamp ## Run every static check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(CHECKED) $(BIN)/mypy .
+	$(BIN)/djlint --check --lint --quiet templates
+	$(CHECKED) $(BIN)/python manage.py makemigrations --check --dry-run
+	$(CHECKED) $(BIN)/python manage.py spectacular --validate --fail-on-warn --file /dev/null
+	$(CHECKED) $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+format: .venv/dev.stamp ## Put the code into its standard form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/djlint --reformat --quiet templates
+
+load: .venv/dev.stamp ## Load a running Velo; locust's page is http://localhost:8989
+	@$(BIN)/locust
+
+clean: ## Remove the virtual environment and all state of this machine's Velo
+	rm -rf .venv var
+
+.venv/run.stamp: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Velo needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/dev.stamp: requirements-dev.txt .venv/run.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# The tests drive a real browser: the system's Chromium, or one that Playwright or apt installs.
+.venv/browser.stamp: .venv/dev.stamp
+	@if command -v chromium chromium-browser google-chrome >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; \
+	else $(BIN)/playwright install --with-deps chromium; fi
+	@touch $@
