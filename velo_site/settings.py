@@ -55,7 +55,9 @@ if not SECRET_KEY:
         f"`manage.py setup` make and keep one in {state.secret_key_file()}."
     )
 
-ALLOWED_HOSTS = env.words("DJANGO_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else "")
+ALLOWED_HOSTS = env.words(
+    "DJANGO_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else state.read_hosts()
+)
 if not ALLOWED_HOSTS:
     raise ImproperlyConfigured(
         "DJANGO_ALLOWED_HOSTS is not set. Set it to the host names people will use, with commas, "
@@ -162,9 +164,13 @@ LOGGING = {
         }
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": "INFO"},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
     # An answer with a 4xx or 5xx status is no event; an exception that nobody caught is one.
-    "loggers": {"django.request": {"filters": ["raised"]}},
+    "loggers": {
+        "django.request": {"filters": ["raised"]},
+        "inference": {"level": "INFO"},
+        "workers": {"level": "INFO"},
+    },
 }
 
 # --- RQ ---------------------------------------------------------------------------------------

@@ -23,10 +23,7 @@ def secret_key_file() -> Path:
 
 def read_secret_key() -> str:
     """The key that `serve` or `setup` made earlier, or an empty string."""
-    try:
-        return secret_key_file().read_text().strip()
-    except FileNotFoundError:
-        return ""
+    return _read(secret_key_file())
 
 
 def make_secret_key() -> None:
@@ -53,9 +50,25 @@ def valkey_socket() -> Path:
     return Path(tempfile.gettempdir()) / f"velo-{name}.sock"
 
 
+def hosts_file() -> Path:
+    return folder() / "allowed-hosts"
+
+
+def read_hosts() -> str:
+    """The host list that `serve` made here, for commands that run beside it; or nothing."""
+    return _read(hosts_file())
+
+
 def prepare_this_machine() -> None:
     """Defaults of `manage.py serve`: everything on one machine, plain HTTP, local names only."""
     make_secret_key()
     hosts = dict.fromkeys(["localhost", "127.0.0.1", "[::1]", socket.gethostname().lower()])
-    os.environ.setdefault("DJANGO_ALLOWED_HOSTS", ",".join(hosts))
+    hosts_file().write_text(",".join(hosts))
     os.environ.setdefault("DJANGO_HTTPS", "0")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return ""

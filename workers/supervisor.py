@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import os
 import signal
 import sys
 import time
@@ -60,7 +61,8 @@ class Supervisor:
                 await asyncio.wait_for(process.wait(), program.grace)
             except TimeoutError:
                 self._print(program, f"did not end within {program.grace:g} s: killed")
-                process.kill()
+                # The whole group: a web server has processes of its own.
+                os.killpg(process.pid, signal.SIGKILL)
         if keeper is not None:
             await keeper
 

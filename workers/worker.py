@@ -4,13 +4,19 @@ import logging
 import os
 import signal
 import socket
+import threading
+import time
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 from django.conf import settings
 from django.db.models.functions import Now
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, SimpleWorker
-from rq.exceptions import StopRequested
+from rq.exceptions import DequeueTimeout, StopRequested
 from rq.job import Job
 from rq.worker import WorkerStatus
 
@@ -26,6 +32,7 @@ log = logging.getLogger(__name__)
 
 BEAT = 1.0  # seconds
 DEQUEUE_TIMEOUT = 1  # seconds, RQ takes whole ones; also how long a stop may go unnoticed
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0  # seconds between two tries to reach Redis
 
 
 class InferenceWorker(SimpleWorker):
@@ -45,6 +52,7 @@ class InferenceWorker(SimpleWorker):
         self.threads = settings.VELO_THREADS or host.threads(1)
         self.recorder = Recorder()
         self.engine: Engine | None = None
+        self._stop_asked = threading.Event()
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -59,15 +67,18 @@ class InferenceWorker(SimpleWorker):
         row = Ticker("worker row", BEAT, self._write_row)
         lease = Ticker("worker lease", BEAT, self._renew_lease)
         end = Worker.State.STOPPED, ""
-        self._create_row()
-        row.start()
         try:
+            self._create_row()
+            row.start()
             self._load()
             lease.start()
             return super().work(*args, **kwargs)
         except predictors.ModelError as error:
             end = Worker.State.FAILED, str(error)
             raise SystemExit(f"Worker {self.name} can't start: {error}") from error
+        except RedisError as error:
+            end = Worker.State.STOPPED, f"Redis: {error}"
+            raise SystemExit(f"Worker {self.name} lost Redis: {error}") from error
         finally:
             lease.stop()
             self._end(row, *end)
@@ -83,8 +94,9 @@ class InferenceWorker(SimpleWorker):
         log.info("worker %s: ready with %s", self.name, self.engine.label)
 
     def _end(self, row: Ticker, state: Worker.State, note: str) -> None:
-        leases.give_back(self.name, self.queue_names())
         row.stop()
+        with suppress(RedisError):  # the lease ends by itself
+            leases.give_back(self.name, self.queue_names())
         self.recorder.flush()
         Worker.objects.filter(pk=self.name).update(
             state=state, note=note, last_seen=Now(), **self._figures()
@@ -181,21 +193,36 @@ class InferenceWorker(SimpleWorker):
         """RQ raises StopRequested here, wherever the main thread is: a job just taken from the
         queue would be lost. We only leave word; `dequeue_job_and_maintain_ttl` reads it."""
         self._stop_requested = True
+        self._stop_asked.set()
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
-        """RQ's, in short waits, so that a stop is seen between them."""
-        if timeout is None:  # burst: doesn't wait
-            return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
-        idle = 0
-        while True:
-            result = super().dequeue_job_and_maintain_ttl(DEQUEUE_TIMEOUT, DEQUEUE_TIMEOUT)
-            idle += DEQUEUE_TIMEOUT
-            if result is not None or (max_idle_time is not None and idle >= max_idle_time):
-                return result
-            if self._stop_requested:
-                raise StopRequested
+        """RQ's, in short waits, so that a stop is seen between them, also while Redis is away."""
+        pause, idle_since = FIRST_PAUSE, time.monotonic()
+        while not self._stop_requested:
+            try:
+                self.set_state(WorkerStatus.IDLE)
+                self.heartbeat()
+                if self.should_run_maintenance_tasks:
+                    self.run_maintenance_tasks()
+                return self.queue_class.dequeue_any(
+                    self._ordered_queues,
+                    None if timeout is None else DEQUEUE_TIMEOUT,
+                    connection=self.connection,
+                    job_class=self.job_class,
+                    serializer=self.serializer,
+                    death_penalty_class=self.death_penalty_class,
+                )
+            except DequeueTimeout:
+                pause = FIRST_PAUSE
+                if max_idle_time is not None and time.monotonic() - idle_since >= max_idle_time:
+                    return None
+            except (RedisConnectionError, RedisTimeoutError) as error:
+                log.warning("worker %s: Redis: %s; again in %g s", self.name, error, pause)
+                self._stop_asked.wait(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+        raise StopRequested
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:

@@ -1,13 +1,12 @@
 """`manage.py web`: the web server, with Velo's settings."""
 
+import math
 import os
 import sys
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
-
-GIVE_UP_AFTER = 5  # seconds that requests in flight get to finish when told to stop
 
 
 class Command(BaseCommand):
@@ -22,7 +21,7 @@ class Command(BaseCommand):
             "port": settings.PORT,
             "workers": settings.VELO_WEB_PROCESSES,
             "blocking-threads": settings.VELO_WEB_THREADS,
-            "workers-kill-timeout": GIVE_UP_AFTER,
+            "workers-kill-timeout": math.ceil(settings.VELO_REQUEST_TIMEOUT),  # to finish the last
             "static-path-route": settings.STATIC_URL.rstrip("/"),
             "static-path-mount": settings.STATIC_ROOT,
             "log-level": "error",  # below that it warns of the number of threads; they wait, mostly

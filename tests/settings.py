@@ -1,0 +1,28 @@
+"""Velo's settings in a folder of the tests' own, whatever the environment says."""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+FOLDER = Path(tempfile.mkdtemp(prefix="velo-tests-"))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+
+for name in list(os.environ):
+    if name.startswith(("VELO_", "DJANGO_")) and name != "DJANGO_SETTINGS_MODULE":
+        del os.environ[name]
+for name in ("REDIS_URL", "DATABASE_URL", "STATIC_ROOT", "HOST", "PORT", "WORKERS"):
+    os.environ.pop(name, None)
+os.environ |= {
+    "DJANGO_SECRET_KEY": "a-key-of-the-tests-own",
+    "DJANGO_ALLOWED_HOSTS": "localhost,127.0.0.1,testserver",
+    "DJANGO_HTTPS": "0",
+    "VELO_VAR": str(FOLDER),
+}
+
+from velo_site.settings import *  # noqa: E402, F403
+from velo_site.settings import DATABASES  # noqa: E402
+
+# A file, since threads and processes share it.
+DATABASES["default"]["TEST"] = {"NAME": FOLDER / "test.sqlite3"}

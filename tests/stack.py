@@ -1,0 +1,177 @@
+"""A whole Velo: `manage.py serve` on a free port, in a folder of its own."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+from tests.waiting import eventually
+
+ROOT = Path(__file__).resolve().parent.parent
+KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")  # of the environment
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def environment(folder: Path, **knobs: object) -> dict[str, str]:
+    """Of a process that has only what `knobs` say, and coverage where the tests are measured."""
+    kept = {k: v for k, v in os.environ.items() if k in KEPT or k.startswith(("COVERAGE_", "COV_"))}
+    return {**kept, "VELO_VAR": str(folder), **{k: str(v) for k, v in knobs.items()}}
+
+
+def manage(folder: Path, *words: str, **knobs: object) -> subprocess.CompletedProcess[str]:
+    """Run a management command to its end."""
+    return subprocess.run(
+        [sys.executable, "manage.py", *words],
+        cwd=ROOT,
+        env=environment(folder, **knobs),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Stack:
+    """One running `manage.py serve`."""
+
+    def __init__(self, folder: Path, **knobs: object) -> None:
+        self.folder = folder
+        self.knobs = knobs
+        self.port = free_port()
+        self.log = folder / "serve.log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "manage.py", "serve"],
+                cwd=ROOT,
+                env=environment(folder, PORT=self.port, **knobs),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def base(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def wait_until_ready(self, workers: int = 1) -> None:
+        def ready() -> bool:
+            assert self.process.poll() is None, self.output()
+            try:
+                answer = self.get("/health/ready")
+            except OSError:
+                return False
+            if not workers:
+                return answer.status == 503
+            return answer.status == 200 and answer.json["workers"] >= workers
+
+        eventually(ready, seconds=60)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        http = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            http.request(method, path, body, dict(headers or {}))
+            response = http.getresponse()
+            names = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, names, response.read())
+        finally:
+            http.close()
+
+    def get(self, path: str) -> Answer:
+        return self.request("GET", path)
+
+    def post(self, body: bytes, content_type: str = "application/json") -> Answer:
+        return self.request("POST", "/transform", body, {"Content-Type": content_type})
+
+    def transform(self, text: str) -> Answer:
+        return self.post(json.dumps(text).encode())
+
+    def manage(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A management command beside the running processes, as in a second terminal."""
+        hosts = {"DJANGO_ALLOWED_HOSTS": "localhost"}
+        return manage(self.folder, *words, **hosts, **self.knobs)
+
+    def password(self) -> str:
+        found = re.search(r"password (\S+)", self.output())
+        assert found, self.output()
+        return found[1]
+
+    def pids(self, what: str = "") -> list[int]:
+        """Of the processes under this one, at any depth, whose command line has `what`."""
+        return [pid for pid in _descendants(self.process.pid) if what in command_line(pid)]
+
+    def stop(self, signum: int = signal.SIGTERM, seconds: float = 10.0) -> int:
+        """Its exit code. Fails if it takes longer than `seconds`."""
+        if self.process.poll() is None:
+            self.process.send_signal(signum)
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+
+@contextmanager
+def stack(folder: Path, workers: int = 1, **knobs: object) -> Iterator[Stack]:
+    """A ready Velo, stopped at the end."""
+    running = Stack(folder, WORKERS=workers, **knobs)
+    try:
+        running.wait_until_ready(workers)
+        yield running
+    finally:
+        running.stop()
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def resident_megabytes(pid: int) -> float:
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1]) / 1024
+
+
+def _descendants(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    found = [int(child) for child in children]
+    return found + [deeper for child in found for deeper in _descendants(child)]

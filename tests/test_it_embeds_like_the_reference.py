@@ -1,0 +1,97 @@
+"""The embedding is the model's real one: what the reference libraries compute."""
+
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from transformers import AutoModel, AutoTokenizer
+
+from tests.stack import Stack, stack
+from tests.texts import SENTENCES
+from workers import predictors
+from workers.predictors import embed, folder
+
+CLOSE = 1e-5
+
+
+def difference(outputs: list[predictors.Output], reference: numpy.ndarray) -> float:
+    assert len(outputs) == len(reference)
+    return float(numpy.abs(numpy.stack([o.vector for o in outputs]) - reference).max())
+
+
+def cls_reference(path: Path, texts: list[str]) -> numpy.ndarray:
+    """Plain transformers: last hidden state of [CLS], L2-normalised, one text at a time."""
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    model = AutoModel.from_pretrained(path).eval()
+    rows = []
+    for text in texts:
+        with torch.no_grad():
+            hidden = model(**tokenizer(text, return_tensors="pt", truncation=True))[0]
+        rows.append(torch.nn.functional.normalize(hidden[0, 0], dim=0).numpy())
+    return numpy.stack(rows)
+
+
+@pytest.mark.parametrize("at_once", [1, 50])
+def test_minilm_equals_sentence_transformers(at_once: int) -> None:
+    predictor = embed.load()
+    reference = SentenceTransformer(predictor.source, device="cpu").encode(SENTENCES)
+    outputs = [
+        output
+        for start in range(0, len(SENTENCES), at_once)
+        for output in predictor.predict(SENTENCES[start : start + at_once])
+    ]
+    assert difference(outputs, reference) <= CLOSE
+
+
+@pytest.mark.parametrize("at_once", [1, 50])
+def test_a_four_file_folder_equals_transformers_with_cls(tiny_model: Path, at_once: int) -> None:
+    predictor = embed.read(tiny_model, "tiny")
+    outputs = [
+        output
+        for start in range(0, len(SENTENCES), at_once)
+        for output in predictor.predict(SENTENCES[start : start + at_once])
+    ]
+    assert difference(outputs, cls_reference(tiny_model, SENTENCES)) <= CLOSE
+
+
+@pytest.mark.parametrize("mode", ["cls", "mean", "max", "lasttoken"])
+def test_a_sentence_transformers_folder_says_its_own_pooling(
+    tiny_model: Path, tmp_path: Path, mode: str
+) -> None:
+    """Saved by sentence-transformers itself, with no Normalize: what it says wins."""
+    encoder = Transformer(str(tiny_model), max_seq_length=64)
+    pooling = Pooling(encoder.get_embedding_dimension(), pooling_mode=mode)
+    saved = SentenceTransformer(modules=[encoder, pooling], device="cpu")
+    saved.save(str(tmp_path))
+    predictor = embed.read(tmp_path, "saved")
+    assert predictor.layout == folder.Layout(pooling=mode, normalize=False)
+    assert predictor.max_tokens == 64
+    texts = SENTENCES[:5] + SENTENCES[-1:]
+    assert difference(predictor.predict(texts), saved.encode(texts)) <= CLOSE
+
+
+def test_the_answer_over_http_is_the_same(velo: Stack) -> None:
+    predictor = embed.load()
+    texts = ["Тест!", "Hello, world!", "你好"]
+    for text, output in zip(texts, predictor.predict(texts), strict=True):
+        answer = velo.transform(text)
+        assert answer.status == 200, answer.body
+        assert numpy.abs(numpy.array(answer.json) - output.vector).max() <= CLOSE
+        assert numpy.linalg.norm(answer.json) == pytest.approx(1, abs=1e-5)
+        assert len(answer.json) == 384
+
+
+def test_the_folder_of_the_founding_document_is_served(tiny_model: Path, tmp_path: Path) -> None:
+    with stack(tmp_path, VELO_MODEL_PATH=tiny_model) as velo:
+        answer = velo.transform("Тест!")
+        assert answer.headers["x-velo-model-version"].startswith("rubert-tiny2@")
+        reference = cls_reference(tiny_model, ["Тест!"])[0]
+        assert numpy.abs(numpy.array(answer.json) - reference).max() <= CLOSE
+
+
+def test_a_long_text_is_truncated_and_the_answer_says_so(velo: Stack) -> None:
+    assert velo.transform("word " * 400).headers["x-velo-truncated"] == "256"
+    assert "x-velo-truncated" not in velo.transform("word " * 100).headers

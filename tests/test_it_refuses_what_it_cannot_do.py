@@ -1,0 +1,186 @@
+"""Too much, too late, or nobody there: refused at once, with a reason and a time to come back.
+
+These run Velo's web code in this process, on a real Valkey; where a worker must run, it does.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.test import Client
+from redis import Redis
+from rq.job import Job, JobStatus
+from rq.registry import FailedJobRegistry
+
+from inference import dispatch
+from workers import jobs, leases, predictors, queue
+from workers.models import Worker
+from workers.wire import JSONSerializer
+from workers.worker import InferenceWorker
+
+pytestmark = [pytest.mark.usefixtures("redis"), pytest.mark.django_db(transaction=True)]
+
+
+def post(text: str = "Тест!") -> Any:
+    client = Client(raise_request_exception=False)
+    return client.post("/transform", data=f'"{text}"', content_type="application/json")
+
+
+def work() -> InferenceWorker:
+    """A real worker, in this process, until the queue is empty."""
+    worker = InferenceWorker([queue.queue()], connection=queue.connection())
+    worker.work(burst=True)
+    return worker
+
+
+@pytest.fixture
+def a_worker_that_never_comes(redis: None) -> None:
+    leases.renew("nobody", [queue.QUEUE])
+
+
+@pytest.fixture
+def sleeping_model(settings: Any) -> Iterator[None]:
+    settings.VELO_PREDICTOR = "sleep"
+    yield
+    jobs.install(None)
+
+
+def test_no_live_worker_is_503_at_once() -> None:
+    started = time.monotonic()
+    answer = post()
+    assert answer.status_code == 503
+    assert answer.json()["code"] == "no_worker"
+    assert answer["Retry-After"] == "5"
+    assert time.monotonic() - started < 2
+    assert queue.queue().count == 0
+
+
+def test_a_lost_worker_does_not_count(settings: Any) -> None:
+    settings.VELO_LEASE = -1
+    leases.renew("dead", [queue.QUEUE])
+    assert post().json()["code"] == "no_worker"
+
+
+@pytest.mark.usefixtures("a_worker_that_never_comes")
+def test_a_full_queue_is_429_at_once(settings: Any) -> None:
+    settings.VELO_MAX_QUEUE = 3
+    for _ in range(3):
+        dispatch._enqueue("waits")
+    answer = post()
+    assert answer.status_code == 429
+    assert answer.json()["code"] == "queue_full"
+    assert answer["Retry-After"] == "1"
+    assert queue.queue().count == 3
+
+
+@pytest.mark.usefixtures("a_worker_that_never_comes", "sleeping_model")
+def test_past_the_deadline_is_504_and_the_job_never_runs(settings: Any) -> None:
+    settings.VELO_REQUEST_TIMEOUT = 0.3
+    answer = post()
+    assert answer.status_code == 504
+    assert answer.json()["code"] == "deadline_passed"
+    assert not Job.exists(answer.json()["job_id"], queue.connection())
+    assert queue.queue().count == 0
+    assert work().done == 0
+
+
+@pytest.mark.usefixtures("sleeping_model")
+def test_a_job_whose_caller_died_with_its_web_process_never_runs() -> None:
+    queue.queue().enqueue_call(jobs.INFER, args=("late",), meta={"deadline": queue.clock.now() - 1})
+    on_time = dispatch._enqueue("on time")
+    worker = work()
+    assert (worker.done, worker.failed) == (1, 0)
+    assert on_time.get_status() == JobStatus.FINISHED
+
+
+@pytest.mark.usefixtures("a_worker_that_never_comes")
+def test_redis_forgets_a_job_that_nobody_waits_for(settings: Any) -> None:
+    job = dispatch._enqueue("text")
+    assert 0 < queue.connection().ttl(job.key) <= settings.VELO_REQUEST_TIMEOUT
+
+
+class Broken:
+    """A model that raises: no real one does so on demand."""
+
+    name, version, source, task, dimensions = "broken", "1", "tests", "embed", 3
+    calls = 0
+
+    def predict(self, texts: Any) -> Any:
+        if texts[0].startswith(("Velo", "warm-up")):
+            return []
+        self.calls += 1
+        raise ValueError("a secret of the model's")
+
+    def use_threads(self, threads: int) -> None: ...
+
+
+@pytest.fixture
+def broken_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Broken]:
+    broken = Broken()
+    monkeypatch.setattr(predictors, "load", lambda: broken)
+    yield broken
+    jobs.install(None)
+
+
+def test_a_model_that_raises_is_500_with_the_jobs_id(
+    broken_model: Broken, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.VELO_RETRY_MAX, settings.VELO_RETRY_INTERVALS = 2, [0]
+    leases.renew("this test", [queue.QUEUE])
+    enqueue = dispatch._enqueue
+
+    def enqueue_and_work(text: str) -> Job:
+        job = enqueue(text)
+        work()
+        return job
+
+    monkeypatch.setattr(dispatch, "_enqueue", enqueue_and_work)
+    answer = post()
+    assert answer.status_code == 500
+    problem = answer.json()
+    assert problem["code"] == "model_failed"
+    assert "secret" not in answer.content.decode()
+    job = Job.fetch(problem["job_id"], queue.connection(), serializer=JSONSerializer)
+    assert job.get_status() == JobStatus.FAILED
+    assert "a secret of the model's" in str(job.latest_result().exc_string)
+    assert job.id in FailedJobRegistry(queue=queue.queue()).get_job_ids()
+    assert broken_model.calls == 3  # the first attempt and two more
+    row = Worker.objects.get()
+    assert (row.jobs_done, row.jobs_failed, row.state) == (0, 3, Worker.State.STOPPED)
+
+
+def test_a_retry_with_an_interval_waits_for_it(broken_model: Broken, settings: Any) -> None:
+    settings.VELO_RETRY_MAX, settings.VELO_RETRY_INTERVALS = 1, [1]
+    job = dispatch._enqueue("text")
+    work()
+    assert job.get_status() == JobStatus.SCHEDULED
+    assert queue.promote_due(queue.queue()) == 0
+    queue.connection().zadd("rq:scheduled:default", {job.id: queue.clock.now() - 1})
+    assert queue.promote_due(queue.queue()) == 1
+    assert job.get_status() == JobStatus.QUEUED
+    work()
+    assert job.get_status() == JobStatus.FAILED
+    assert broken_model.calls == 2
+
+
+def test_a_job_of_another_function_runs_too(sleeping_model: None) -> None:
+    job = queue.queue().enqueue("operator.add", 2, 3)
+    assert work().done == 1
+    assert job.return_value() == 5
+
+
+def test_a_job_in_a_process_without_a_model_says_what_is_missing() -> None:
+    with pytest.raises(RuntimeError, match="InferenceWorker"):
+        jobs.infer("text")
+
+
+def test_redis_away_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    away = Redis(unix_socket_path="/nowhere/valkey.sock")
+    monkeypatch.setattr(queue, "connection", lambda: away)
+    answer = post()
+    assert answer.status_code == 503
+    assert answer.json()["code"] == "queue_away"
+    assert answer["Retry-After"] == "5"
+    for path in ("/health/ready", "/stat"):
+        assert Client().get(path).json()["code"] == "queue_away"

@@ -1,0 +1,125 @@
+"""`manage.py serve`: one command starts the whole system, keeps it alive, and ends all of it."""
+
+import os
+import signal
+import socket
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.stack import Stack, free_port, manage, stack
+from tests.waiting import eventually
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_ends_all_of_it(tmp_path: Path, signum: signal.Signals) -> None:
+    with stack(tmp_path, workers=2, VELO_PREDICTOR="sleep") as velo:
+        pids = velo.pids()
+        assert len(pids) >= 5  # Valkey, the web server and its process, two workers
+        assert velo.stop(signum, seconds=10) == 0
+        assert not any(map(alive, pids))
+        assert "stopped" in velo.output()
+
+
+def test_no_process_outlives_a_killed_serve(tmp_path: Path) -> None:
+    with stack(tmp_path, VELO_PREDICTOR="sleep") as velo:
+        pids = velo.pids()
+        velo.process.kill()
+        eventually(lambda: not any(map(alive, pids)), seconds=15)
+
+
+def test_the_first_start_makes_an_admin_and_a_key_the_second_keeps_them(tmp_path: Path) -> None:
+    with stack(tmp_path, VELO_PREDICTOR="sleep") as velo:
+        password = velo.password()
+        key = (tmp_path / "secret-key").read_text()
+        assert (tmp_path / "secret-key").stat().st_mode & 0o777 == 0o600
+    with sqlite3.connect(tmp_path / "velo.sqlite3") as database:
+        [(name, stored)] = database.execute("SELECT username, password FROM auth_user").fetchall()
+    database.close()
+    assert name == "admin"
+    assert stored.startswith("pbkdf2_")
+    assert password not in stored
+    velo.log.unlink()
+    with stack(tmp_path, VELO_PREDICTOR="sleep") as again:
+        assert "password" not in again.output()
+        assert (tmp_path / "secret-key").read_text() == key
+        assert f"{again.base}/docs" in again.output()
+        assert f"{again.base}/admin/" in again.output()
+
+
+def test_a_job_left_in_the_queue_survives_a_restart(tmp_path: Path) -> None:
+    """The append-only file: what was enqueued before the stop is done after it."""
+    with stack(tmp_path, workers=0, VELO_PREDICTOR="sleep") as velo:
+        enqueued = velo.manage("rqenqueue", "operator.add", "2", "3")
+        assert enqueued.returncode == 0, enqueued.stderr
+        assert velo.get("/stat").json["queue_length"] == 1
+    with stack(tmp_path, VELO_PREDICTOR="sleep") as again:
+        eventually(lambda: again.get("/stat").json["queue_length"] == 0)
+
+
+def test_a_taken_port_is_an_error_at_once(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        ended = manage(tmp_path, "serve", PORT=port)
+    assert ended.returncode == 1
+    assert f"Port {port} on 127.0.0.1 is taken" in ended.stderr
+    assert "make run PORT=" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_two_cannot_share_a_folder(tmp_path: Path) -> None:
+    with stack(tmp_path, VELO_PREDICTOR="sleep"):
+        ended = manage(tmp_path, "serve", PORT=free_port())
+    assert ended.returncode == 1
+    assert "Another `manage.py serve` runs" in ended.stderr
+    assert "VELO_VAR" in ended.stderr
+
+
+def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
+    with stack(tmp_path, VELO_PREDICTOR="sleep") as velo:
+        [pid] = velo.pids("rqworker")
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: velo.pids("rqworker") not in ([], [pid]))
+        eventually(lambda: velo.transform("again").status == 200)
+        assert "worker-1 | ended with SIGKILL; starting it again in 1 s" in velo.output()
+
+
+def test_a_web_server_that_dies_is_started_again(tmp_path: Path) -> None:
+    with stack(tmp_path, VELO_PREDICTOR="sleep") as velo:
+        for pid in velo.pids("granian"):
+            os.kill(pid, signal.SIGKILL)
+        velo.wait_until_ready()
+        assert velo.transform("again").status == 200
+
+
+def test_a_redis_that_does_not_answer_is_a_clear_error(tmp_path: Path) -> None:
+    url = f"redis://:secret@127.0.0.1:{free_port()}/0"
+    velo = Stack(tmp_path, REDIS_URL=url, VELO_PREDICTOR="sleep")
+    assert velo.process.wait(60) == 1
+    assert "No Redis or Valkey answers at redis://127.0.0.1" in velo.output()
+    assert "secret" not in velo.output()
+
+
+def test_every_line_says_which_process_printed_it(tmp_path: Path) -> None:
+    with stack(tmp_path, VELO_PREDICTOR="sleep") as velo:
+        lines = velo.output().splitlines()
+        assert any(line.startswith("worker-1 | ") and "ready with sleep" in line for line in lines)
+
+
+def test_other_commands_find_the_running_valkey(tmp_path: Path) -> None:
+    with stack(tmp_path, VELO_PREDICTOR="sleep") as velo:
+        velo.transform("a")
+        stats = velo.manage("rqstats", "--json")
+        assert stats.returncode == 0, stats.stderr
+        assert '"workers": 1' in stats.stdout
+        assert '"finished_jobs": 1' in stats.stdout

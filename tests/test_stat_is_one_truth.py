@@ -1,0 +1,108 @@
+"""/stat: the founding document's fields, the same whichever process answers."""
+
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection as database
+from django.db.models.functions import Now
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from tests.stack import stack
+from tests.waiting import eventually
+from workers import host, latency, queue
+from workers.models import ModelVersion, Worker
+
+
+def a_version() -> ModelVersion:
+    return ModelVersion.objects.create(
+        name="m", version="1", source="s", task="embed", dimensions=3, state="ready"
+    )
+
+
+def make_workers(count: int, **fields: Any) -> None:
+    version = a_version()
+    Worker.objects.bulk_create(
+        Worker(
+            id=f"worker-{number}",
+            node="node",
+            host=host.identity(),
+            pid=1,
+            queues="default",
+            state="idle",
+            model_version=version,
+            **fields,
+        )
+        for number in range(count)
+    )
+
+
+@pytest.mark.usefixtures("redis", "db")
+def test_it_has_the_fields_of_the_founding_document() -> None:
+    make_workers(1, model_time=0.25)
+    latency._push_responses([0.1, 0.3])
+    queue.connection().rpush("rq:queue:default", "a", "b")
+    stat = Client().get("/stat").json()
+    assert set(stat) == {"workers", "queue_lenght", "queue_length", "response_time"}
+    assert stat["queue_lenght"] == stat["queue_length"] == 2
+    assert stat["response_time"] == pytest.approx(0.2)
+    worker = stat["workers"]["worker-0"]
+    assert set(worker) == {"last_seen", "model_version", "node_name", "model_time"}
+    assert datetime.fromisoformat(worker["last_seen"]).tzinfo is not None
+    assert (worker["model_version"], worker["node_name"]) == ("m@1", "node")
+    assert worker["model_time"] == 0.25
+
+
+@pytest.mark.usefixtures("redis", "db")
+def test_it_is_empty_before_the_first_request() -> None:
+    assert Client().get("/stat").json() == {
+        "workers": {},
+        "queue_lenght": 0,
+        "queue_length": 0,
+        "response_time": None,
+    }
+
+
+@pytest.mark.usefixtures("redis", "db")
+@pytest.mark.parametrize("count", [1, 200])
+def test_it_costs_one_query_however_many_workers_there_are(count: int) -> None:
+    make_workers(count)
+    with CaptureQueriesContext(database) as queries:
+        stat = Client().get("/stat").json()
+    assert len(stat["workers"]) == count
+    assert len(queries) == 1
+
+
+@pytest.mark.usefixtures("redis", "db")
+def test_it_leaves_out_who_is_lost_or_ended(settings: Any) -> None:
+    make_workers(4)
+    Worker.objects.filter(pk="worker-1").update(last_seen=Now() - timedelta(seconds=60))
+    Worker.objects.filter(pk="worker-2").update(state="stopped")
+    Worker.objects.filter(pk="worker-3").update(state="failed")
+    assert list(Client().get("/stat").json()["workers"]) == ["worker-0"]
+
+
+@pytest.mark.usefixtures("redis")
+def test_response_time_is_the_mean_of_the_last_1000_answers() -> None:
+    latency._push_responses([9.0] * 500)
+    latency._push_responses([1.0] * 600)
+    assert latency.response_time() == pytest.approx((600 * 1.0 + 400 * 9.0) / 1000)
+
+
+def test_several_web_processes_give_one_answer(tmp_path: Path) -> None:
+    with stack(tmp_path, VELO_PREDICTOR="sleep", VELO_WEB_PROCESSES=3) as velo:
+        for _ in range(30):
+            assert velo.transform("a").status == 200
+        done = time.monotonic()
+        eventually(lambda: velo.get("/stat").json["response_time"])
+        # All three have flushed by now; what they say agrees.
+        eventually(lambda: time.monotonic() - done > 2.5)
+        answers = [velo.get("/stat").json for _ in range(20)]
+        assert len({answer["response_time"] for answer in answers}) == 1
+        assert len({tuple(answer["workers"]) for answer in answers}) == 1
+        assert 0.010 < answers[0]["response_time"] < 1
+        [worker] = answers[0]["workers"].values()
+        assert 0.010 <= worker["model_time"] < 0.1

@@ -1,0 +1,186 @@
+"""A worker's life: it loads, is ready, works, beats, and leaves in good order."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stack import ROOT, Stack, environment, manage, stack
+from tests.waiting import eventually
+from workers import host, queue
+from workers.models import Worker
+from workers.worker import InferenceWorker
+
+HOSTS = {"DJANGO_ALLOWED_HOSTS": "localhost"}
+
+
+def rows(velo: Stack, *fields: str) -> list[list[Any]]:
+    """Worker rows, oldest first, read by Velo's own code in a process of its own."""
+    code = (
+        "import json; from workers.models import Worker; "
+        f"print(json.dumps(list(map(list, Worker.objects.with_health().order_by('started')"
+        f".values_list{fields!r})), default=str))"
+    )
+    shell = velo.manage("shell", "--verbosity", "0", "-c", code)
+    assert shell.returncode == 0, shell.stderr
+    found: list[list[Any]] = json.loads(shell.stdout)
+    return found
+
+
+def start_worker(velo: Stack, *words: str, **knobs: object) -> subprocess.Popen[bytes]:
+    """A worker in a second terminal."""
+    return subprocess.Popen(
+        [sys.executable, "manage.py", *(words or ("rqworker",))],
+        cwd=ROOT,
+        env=environment(velo.folder, **HOSTS, **{**velo.knobs, **knobs}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def alive(velo: Stack) -> int:
+    return len(velo.get("/stat").json["workers"])
+
+
+def test_a_second_worker_joins_and_leaves_while_requests_are_answered(tmp_path: Path) -> None:
+    with stack(tmp_path, VELO_PREDICTOR="sleep") as velo:
+        second = start_worker(velo)
+        eventually(lambda: velo.get("/health/ready").json["workers"] == 2)
+        answered_by = eventually(
+            lambda: {velo.transform("a").headers["x-velo-worker"] for _ in range(20)}
+        )
+        assert len(answered_by) == 2
+        second.send_signal(signal.SIGTERM)
+        while second.poll() is None:
+            assert velo.transform("b").status == 200
+        assert second.returncode == 0
+        assert alive(velo) == 1
+        (first,), (second_row,) = rows(velo, "health")
+        assert first in ("idle", "busy")
+        assert second_row == "stopped"
+
+
+def test_a_job_in_hand_is_finished_before_the_worker_leaves(tmp_path: Path) -> None:
+    with stack(tmp_path, VELO_PREDICTOR="sleep", VELO_SLEEP_MS=1500) as velo:
+        caller = subprocess.Popen(
+            ["python3", "-c", _CALLER, velo.base], stdout=subprocess.PIPE, text=True
+        )
+        [pid] = velo.pids("rqworker")
+        eventually(lambda: "busy" in str(rows(velo, "state")))
+        os.kill(pid, signal.SIGTERM)
+        assert caller.communicate(timeout=20)[0].strip() == "200"
+
+
+_CALLER = """
+import sys, urllib.request
+request = urllib.request.Request(sys.argv[1] + "/transform", b'"a"',
+                                 {"Content-Type": "application/json"})
+print(urllib.request.urlopen(request).status)
+"""
+
+
+def test_a_killed_worker_is_shown_as_lost(tmp_path: Path) -> None:
+    with stack(tmp_path, VELO_PREDICTOR="sleep", VELO_LEASE=2) as velo:
+        second = start_worker(velo, "rqworker", "--name", "victim")
+        eventually(lambda: alive(velo) == 2)
+        second.kill()
+        second.wait()
+        eventually(lambda: alive(velo) == 1)
+        eventually(lambda: velo.get("/health/ready").json["workers"] == 1)
+        assert ["victim", "lost"] in rows(velo, "id", "health")
+
+
+def test_last_seen_stays_fresh_while_the_model_computes(tmp_path: Path) -> None:
+    with stack(tmp_path, VELO_PREDICTOR="sleep", VELO_SLEEP_MS=4000, VELO_LEASE=2) as velo:
+        caller = subprocess.Popen(["python3", "-c", _CALLER, velo.base], stdout=subprocess.DEVNULL)
+        while caller.poll() is None:
+            # 2 s of silence would make it lost, and /stat would leave it out.
+            assert alive(velo) == 1
+        assert caller.returncode == 0
+
+
+def test_the_pool_of_django_rq_runs_inference_workers(tmp_path: Path) -> None:
+    with stack(tmp_path, workers=0, VELO_PREDICTOR="sleep") as velo:
+        pool = start_worker(velo, "rqworker-pool", "default", "--num-workers", "2")
+        eventually(lambda: velo.get("/health/ready").status == 200)
+        eventually(lambda: velo.get("/health/ready").json["workers"] == 2)
+        assert velo.transform("a").status == 200
+        pool.send_signal(signal.SIGTERM)
+        assert pool.wait(20) == 0
+        assert alive(velo) == 0
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_while_the_model_loads_leaves_a_stopped_row(
+    tmp_path: Path, signum: signal.Signals
+) -> None:
+    with stack(tmp_path, workers=0) as velo:
+        worker = start_worker(velo)
+        eventually(lambda: "loading" in str(rows(velo, "state")))
+        worker.send_signal(signum)
+        worker.wait(20)
+        assert rows(velo, "state") == [["stopped"]]
+
+
+def test_threads_are_shared_by_the_workers_of_a_machine(
+    redis: None, db: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "cores", lambda: 8)
+    worker = InferenceWorker([queue.queue()], connection=queue.connection())
+    assert worker.threads == 8
+    worker._create_row()
+    for number in range(3):
+        Worker.objects.create(id=str(number), host=host.identity(), pid=1, node="n", queues="q")
+    Worker.objects.create(id="elsewhere", host="another", pid=1, node="n", queues="q")
+    worker._write_row()
+    assert worker.threads == 2
+
+
+class TestAWrongModelFolder:
+    """The worker refuses to start, names the folder and the missing file."""
+
+    def start(self, tmp_path: Path, model: Path) -> str:
+        with stack(tmp_path, workers=0) as velo:
+            ended = manage(tmp_path, "rqworker", "--burst", VELO_MODEL_PATH=model, **HOSTS)
+            assert ended.returncode == 1
+            assert str(model) in ended.stderr
+            [[state, note]] = rows(velo, "state", "note")
+            assert state == "failed"
+            assert note in ended.stderr
+            assert velo.get("/health/ready").json["code"] == "no_worker"
+        return ended.stderr
+
+    def test_no_such_folder(self, tmp_path: Path) -> None:
+        assert "is not a folder" in self.start(tmp_path, tmp_path / "nowhere")
+
+    @pytest.mark.parametrize(
+        ("missing", "named"),
+        [
+            ("config.json", "config.json"),
+            ("pytorch_model.bin", "model.safetensors or pytorch_model.bin"),
+            ("tokenizer.json", "tokenizer.json or vocab.txt"),
+        ],
+    )
+    def test_a_missing_file(
+        self, tmp_path: Path, tiny_model: Path, missing: str, named: str
+    ) -> None:
+        model = tmp_path / "model"
+        model.mkdir()
+        for path in tiny_model.iterdir():
+            if path.name != missing:
+                (model / path.name).symlink_to(path)
+        assert f"lacks {named}" in self.start(tmp_path, model)
+
+    def test_truncated_weights(self, tmp_path: Path, tiny_model: Path) -> None:
+        model = tmp_path / "model"
+        model.mkdir()
+        for path in tiny_model.iterdir():
+            content = path.read_bytes()
+            whole = len(content) if path.suffix == ".json" else len(content) // 2
+            (model / path.name).write_bytes(content[:whole])
+        assert "can't be loaded" in self.start(tmp_path, model)
