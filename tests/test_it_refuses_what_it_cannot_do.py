@@ -5,15 +5,21 @@ These run Velo's web code in this process, on a real Valkey; where a worker must
 
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection as database
 from django.test import Client
-from redis import Redis
+from django.test.utils import CaptureQueriesContext
 from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry
+from rq.results import Result
 
 from inference import dispatch
+from tests.stack import stack
 from workers import jobs, leases, predictors, queue
 from workers.models import Worker
 from workers.wire import JSONSerializer
@@ -85,6 +91,13 @@ def test_past_the_deadline_is_504_and_the_job_never_runs(settings: Any) -> None:
     assert work().done == 0
 
 
+def test_a_model_that_takes_longer_than_the_job_timeout_is_500(tmp_path: Path) -> None:
+    knobs = {"VELO_SLEEP_MS": 30_000, "VELO_JOB_TIMEOUT": 1, "VELO_RETRY_MAX": 0}
+    with stack(tmp_path, VELO_PREDICTOR="sleep", **knobs) as velo:
+        answer = velo.transform("a")
+        assert (answer.status, answer.json["code"]) == (500, "model_failed")
+
+
 @pytest.mark.usefixtures("sleeping_model")
 def test_a_job_whose_caller_died_with_its_web_process_never_runs() -> None:
     queue.queue().enqueue_call(jobs.INFER, args=("late",), meta={"deadline": queue.clock.now() - 1})
@@ -107,10 +120,10 @@ class Broken:
     calls = 0
 
     def predict(self, texts: Any) -> Any:
-        if texts[0].startswith(("Velo", "warm-up")):
-            return []
         self.calls += 1
         raise ValueError("a secret of the model's")
+
+    def warm_up(self) -> None: ...
 
     def use_threads(self, threads: int) -> None: ...
 
@@ -175,12 +188,27 @@ def test_a_job_in_a_process_without_a_model_says_what_is_missing() -> None:
         jobs.infer("text")
 
 
-def test_redis_away_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    away = Redis(unix_socket_path="/nowhere/valkey.sock")
-    monkeypatch.setattr(queue, "connection", lambda: away)
+@pytest.mark.usefixtures("a_worker_that_never_comes")
+def test_a_request_asks_nothing_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing between HTTP in and HTTP out; only Velo's own threads write, now and then."""
+    prediction = jobs.Prediction([0.6, 0.8], "m@1", "w", 3, False, 0.001, 0.010)
+    result = Result(
+        "id", Result.Type.SUCCESSFUL, queue.connection(), return_value=asdict(prediction)
+    )
+    monkeypatch.setattr(dispatch, "_wait", lambda job, deadline: result)
+    with CaptureQueriesContext(database) as queries:
+        assert post().json() == [0.6, 0.8]
+    assert len(queries) == 0
+
+
+def test_redis_away_is_503_at_once(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = time.monotonic()
+    settings.REDIS_URL = "unix:///nowhere/valkey.sock"
+    monkeypatch.setattr(queue, "connection", cache(queue.connection.__wrapped__))
     answer = post()
     assert answer.status_code == 503
     assert answer.json()["code"] == "queue_away"
     assert answer["Retry-After"] == "5"
     for path in ("/health/ready", "/stat"):
         assert Client().get(path).json()["code"] == "queue_away"
+    assert time.monotonic() - started < 2

@@ -10,8 +10,6 @@ from workers.jobs import Prediction
 from workers.latency import Recorder
 from workers.models import LatencySample
 
-# A first call of each size sets up buffers and kernels that later ones find ready.
-WARM_UP = ("Velo", "warm-up " * 30, "warm-up " * 300)
 TIMES_KEPT = 1000
 
 
@@ -26,10 +24,6 @@ class Engine:
         self._times: deque[float] = deque(maxlen=TIMES_KEPT)
         self._threads = 0
         self.queue_time = 0.0  # seconds the job in hand has waited
-
-    def warm_up(self) -> None:
-        for text in WARM_UP:
-            self.predictor.predict([text])
 
     def use_threads(self, threads: int) -> None:
         if threads != self._threads:

@@ -11,6 +11,8 @@ from typing import cast
 
 from django.conf import settings
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from rq import Queue
 from rq.job import Job, JobStatus
 from rq.registry import ScheduledJobRegistry
@@ -61,6 +63,9 @@ def connection() -> Redis:
         socket_timeout=settings.VELO_REQUEST_TIMEOUT + 10,  # longer than any wait for an answer
         socket_connect_timeout=2,
         health_check_interval=30,
+        # A connection that the server has closed meanwhile is worth one more try, at once; whoever
+        # waits for a Redis that is away wants to know.
+        retry=Retry(NoBackoff(), 1),
     )
 
 

@@ -88,7 +88,7 @@ class InferenceWorker(SimpleWorker):
         predictor = predictors.load()
         self.engine = Engine(predictor, self.name, self.recorder)
         self.engine.use_threads(self.threads)
-        self.engine.warm_up()
+        predictor.warm_up()
         jobs.install(self.engine)
         self._register_version(predictor)
         log.info("worker %s: ready with %s", self.name, self.engine.label)

@@ -38,6 +38,9 @@ class Predictor(Protocol):
     def predict(self, texts: Sequence[str]) -> list[Output]:
         """As many outputs as texts, in their order."""
 
+    def warm_up(self) -> None:
+        """Do now what a first call would otherwise have to wait for."""
+
     def use_threads(self, threads: int) -> None:
         """From now on compute with this many threads."""
 

@@ -14,6 +14,8 @@ from transformers.utils import logging as transformers_logging
 from workers.predictors import ModelError, Output, folder
 
 PACKAGED = "all-MiniLM-L6-v2"
+# A first call of each size sets up buffers and kernels that later ones find ready.
+WARM_UP = ("Velo", "warm-up " * 30, "warm-up " * 300)
 
 
 class EmbedPredictor:
@@ -64,6 +66,10 @@ class EmbedPredictor:
                 vectors.numpy(), mask.sum(1), encoded.encodings, strict=True
             )
         ]
+
+    def warm_up(self) -> None:
+        for text in WARM_UP:
+            self.predict([text])
 
     def use_threads(self, threads: int) -> None:
         torch.set_num_threads(threads)

@@ -29,6 +29,9 @@ class SleepPredictor:
         time.sleep(self.seconds * len(texts))
         return [Output(_vector(text), len(text), truncated=False) for text in texts]
 
+    def warm_up(self) -> None:
+        """It is awake."""
+
     def use_threads(self, threads: int) -> None:
         """Sleeping takes none."""
 
