@@ -164,7 +164,7 @@ def test_a_model_that_raises_is_500_with_the_jobs_id(
 
 
 def test_a_retry_with_an_interval_waits_for_it(broken_model: Broken, settings: Any) -> None:
-    settings.VELO_RETRY_MAX, settings.VELO_RETRY_INTERVALS = 1, [1]
+    settings.VELO_RETRY_MAX, settings.VELO_RETRY_INTERVALS = 1, [60]
     job = dispatch._enqueue("text")
     work()
     assert job.get_status() == JobStatus.SCHEDULED
