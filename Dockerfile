@@ -3,7 +3,7 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS builder
 # Where pip looks, if not at its default. PyPI's torch for Linux brings CUDA along, gigabytes of it:
-# for a CPU image, give PyTorch's index of CPU wheels as PIP_EXTRA_INDEX_URL, or a folder of wheels
+# for a CPU image, give PyTorch's index of CPU wheels as PIP_EXTRA_INDEX_URL, or a page of wheels
 # as PIP_FIND_LINKS. Credentials in these URLs stay in this stage, out of the final image.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL

@@ -15,8 +15,8 @@ help: ## List what can be made
 run: .venv/run.stamp ## Run everything on this machine (PORT=8877, WORKERS=1)
 	@$(BIN)/python manage.py serve
 
-test: .venv/dev.stamp .venv/browser.stamp ## Run the tests, in random order
-	@$(BIN)/python -m pytest --cov $(TESTS)
+test: .venv/dev.stamp .venv/browser.stamp ## Run the tests, in random order (TESTS=tests/...: only those)
+	@$(BIN)/python -m pytest $(TESTS) --cov
 
 lint: .venv/dev.stamp ## Run every static check
 	$(BIN)/ruff check .

@@ -121,8 +121,7 @@ class Stack:
 
     def manage(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A management command beside the running processes, as in a second terminal."""
-        hosts = {"DJANGO_ALLOWED_HOSTS": "localhost"}
-        return manage(self.folder, *words, **hosts, **self.knobs)
+        return manage(self.folder, *words, **self.knobs)
 
     def password(self) -> str:
         found = re.search(r"password (\S+)", self.output())

@@ -1,5 +1,6 @@
 """The embedding is the model's real one: what the reference libraries compute."""
 
+import json
 from pathlib import Path
 
 import numpy
@@ -71,6 +72,39 @@ def test_a_sentence_transformers_folder_says_its_own_pooling(
     assert predictor.max_tokens == 64
     texts = SENTENCES[:5] + SENTENCES[-1:]
     assert difference(predictor.predict(texts), saved.encode(texts)) <= CLOSE
+
+
+def test_the_weights_may_stand_in_a_folder_of_their_own(tiny_model: Path, tmp_path: Path) -> None:
+    """The older layout of sentence-transformers, with the weights in several files."""
+    AutoModel.from_pretrained(tiny_model).save_pretrained(
+        tmp_path / "0_Transformer", max_shard_size="50MB"
+    )
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "0_Transformer" / name).symlink_to(tiny_model / name)
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    modules = [("Transformer", "0_Transformer"), ("Pooling", "1_Pooling"), ("Normalize", "")]
+    (tmp_path / "modules.json").write_text(
+        json.dumps([{"type": f"models.{kind}", "path": path} for kind, path in modules])
+    )
+    assert (tmp_path / "0_Transformer" / "model.safetensors.index.json").exists()
+    outputs = embed.read(tmp_path, "older").predict(SENTENCES[:5])
+    assert difference(outputs, cls_reference(tiny_model, SENTENCES[:5])) <= CLOSE
+
+
+def test_code_in_a_models_folder_is_never_run(tiny_model: Path, tmp_path: Path) -> None:
+    proof = tmp_path / "ran"
+    for path in tiny_model.iterdir():
+        content = path.read_bytes()
+        if path.name in ("config.json", "tokenizer_config.json"):
+            wanted = {"AutoConfig": "own.Own", "AutoModel": "own.Own", "AutoTokenizer": ["own.Own"]}
+            own = json.loads(content) | {"auto_map": wanted, "model_type": "own"}
+            content = json.dumps(own).encode()
+        (tmp_path / path.name).write_bytes(content)
+    (tmp_path / "own.py").write_text(f"open({str(proof)!r}, 'w').close()")
+    with pytest.raises(predictors.ModelError, match="can't be loaded"):
+        embed.read(tmp_path, "own")
+    assert not proof.exists()
 
 
 def test_the_answer_over_http_is_the_same(velo: Stack) -> None:

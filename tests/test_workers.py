@@ -16,8 +16,6 @@ from workers import host, queue
 from workers.models import Worker
 from workers.worker import InferenceWorker
 
-HOSTS = {"DJANGO_ALLOWED_HOSTS": "localhost"}
-
 
 def rows(velo: Stack, *fields: str) -> list[list[Any]]:
     """Worker rows, oldest first, read by Velo's own code in a process of its own."""
@@ -37,7 +35,7 @@ def start_worker(velo: Stack, *words: str, **knobs: object) -> subprocess.Popen[
     return subprocess.Popen(
         [sys.executable, "manage.py", *(words or ("rqworker",))],
         cwd=ROOT,
-        env=environment(velo.folder, **HOSTS, **{**velo.knobs, **knobs}),
+        env=environment(velo.folder, **{**velo.knobs, **knobs}),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -146,7 +144,7 @@ class TestAWrongModelFolder:
 
     def start(self, tmp_path: Path, model: Path) -> str:
         with stack(tmp_path, workers=0) as velo:
-            ended = manage(tmp_path, "rqworker", "--burst", VELO_MODEL_PATH=model, **HOSTS)
+            ended = manage(tmp_path, "rqworker", "--burst", VELO_MODEL_PATH=model)
             assert ended.returncode == 1
             assert str(model) in ended.stderr
             [[state, note]] = rows(velo, "state", "note")

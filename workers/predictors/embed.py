@@ -102,15 +102,18 @@ def load() -> EmbedPredictor:
 
 def read(path: Path, name: str) -> EmbedPredictor:
     """Read the model in `path`, in fp32 on the CPU. Raises ModelError."""
-    folder.check(path)
     layout = folder.layout(path)
+    weights = path / layout.transformer
+    folder.check(weights)
     # Everything is in the folder: nothing may be asked of a hub.
     os.environ["HF_HUB_OFFLINE"] = "1"
     transformers_logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            weights, local_files_only=True, trust_remote_code=False
+        )
         model, report = AutoModel.from_pretrained(
-            path,
+            weights,
             local_files_only=True,
             trust_remote_code=False,
             weights_only=True,

@@ -13,7 +13,8 @@ from typing import Any
 
 from workers.predictors import ModelError
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in several files: with an index
+INDEX = ".index.json"
 TOKENIZERS = ("tokenizer.json", "vocab.txt")
 POOLINGS = {  # sentence-transformers' flag in 1_Pooling/config.json: our name
     "pooling_mode_cls_token": "cls",
@@ -32,23 +33,20 @@ class Layout:
     max_tokens: int | None = None  # None: what tokenizer and model take
     lower_case: bool = False
     prompt: str = ""  # put before every text
+    transformer: str = ""  # the folder of the weights, within this one
 
 
-def check(folder: Path) -> None:
-    """Raises ModelError, naming the folder and what is missing from it."""
-    if not folder.is_dir():
-        raise ModelError(
-            f"VELO_MODEL_PATH={folder} is not a folder. Set it to the folder that holds "
-            "config.json, or unset it to serve the packaged all-MiniLM-L6-v2."
-        )
-    missing = [] if (folder / "config.json").is_file() else ["config.json"]
-    for either in (WEIGHTS, TOKENIZERS):
-        if not any((folder / name).is_file() for name in either):
-            missing.append(" or ".join(either))
+def check(weights: Path) -> None:
+    """Raises ModelError, naming the folder of config, weights and tokenizer and what it lacks."""
+    missing = [] if (weights / "config.json").is_file() else ["config.json"]
+    if not any((weights / f"{name}{end}").is_file() for name in WEIGHTS for end in ("", INDEX)):
+        missing.append(" or ".join(WEIGHTS))
+    if not any((weights / name).is_file() for name in TOKENIZERS):
+        missing.append(" or ".join(TOKENIZERS))
     if missing:
         raise ModelError(
-            f"VELO_MODEL_PATH={folder} lacks {', and '.join(missing)}. "
-            "Download the missing file into it."
+            f"The model's folder {weights} lacks {', and '.join(missing)}. "
+            "Download the missing file into it, or set VELO_MODEL_PATH to another folder."
         )
 
 
@@ -66,29 +64,37 @@ def digest(folder: Path) -> str:
 
 def layout(folder: Path) -> Layout:
     """Raises ModelError for a module or a pooling that Velo doesn't know."""
+    if not folder.is_dir():
+        raise ModelError(
+            f"VELO_MODEL_PATH={folder} is not a folder. Set it to the folder that holds "
+            "config.json, or unset it to serve the packaged all-MiniLM-L6-v2."
+        )
     if not (folder / "modules.json").is_file():
         return Layout()
-    pooling, normalize = "", False
+    pooling, normalize, transformer = "", False, ""
     for module in read_json(folder / "modules.json"):
         kind = str(module.get("type", "")).rpartition(".")[2]
         if kind == "Pooling":
             pooling = _pooling(folder / module["path"] / "config.json")
         elif kind == "Normalize":
             normalize = True
-        elif kind != "Transformer":
+        elif kind == "Transformer":
+            transformer = module["path"]
+        else:
             raise ModelError(
                 f"{folder}/modules.json asks for the module {kind!r}; Velo knows Transformer, "
                 "Pooling and Normalize."
             )
     if not pooling:
         raise ModelError(f"{folder}/modules.json has no Pooling module.")
-    reading = _optional(folder / "sentence_bert_config.json")
+    reading = _optional(folder / transformer / "sentence_bert_config.json")
     prompts = _optional(folder / "config_sentence_transformers.json")
     return Layout(
         pooling=pooling,
         normalize=normalize,
         max_tokens=reading.get("max_seq_length"),
         lower_case=bool(reading.get("do_lower_case")),
+        transformer=transformer,
         prompt=(prompts.get("prompts") or {}).get(prompts.get("default_prompt_name"), ""),
     )
 
