@@ -64,6 +64,15 @@ def _example(code: str, title: str, status: int, detail: str) -> OpenApiExample:
     )
 
 
+def require_bodies(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """Says that a body must come: drf-spectacular doesn't where its schema is given by hand."""
+    for operations in result["paths"].values():
+        for operation in operations.values():
+            if "requestBody" in operation:
+                operation["requestBody"]["required"] = True
+    return result
+
+
 transform = extend_schema(
     operation_id="transform",
     summary="Embed a text",

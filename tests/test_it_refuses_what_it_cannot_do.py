@@ -3,6 +3,7 @@
 These run Velo's web code in this process, on a real Valkey; where a worker must run, it does.
 """
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,12 +15,14 @@ import pytest
 from django.db import connection as database
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django_rq.utils import requeue_job
 from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry
 from rq.results import Result
 
 from inference import dispatch
 from tests.stack import stack
+from tests.waiting import eventually
 from workers import jobs, leases, predictors, queue
 from workers.models import Worker
 from workers.wire import JSONSerializer
@@ -100,11 +103,25 @@ def test_a_model_that_takes_longer_than_the_job_timeout_is_500(tmp_path: Path) -
 
 @pytest.mark.usefixtures("sleeping_model")
 def test_a_job_whose_caller_died_with_its_web_process_never_runs() -> None:
-    queue.queue().enqueue_call(jobs.INFER, args=("late",), meta={"deadline": queue.clock.now() - 1})
+    soon = queue.clock.now() + 0.2
+    queue.queue().enqueue_call(jobs.INFER, args=("late",), meta={"deadline": soon})
+    eventually(lambda: queue.clock.now() > soon)
     on_time = dispatch._enqueue("on time")
     worker = work()
     assert (worker.done, worker.failed) == (1, 0)
     assert on_time.get_status() == JobStatus.FINISHED
+
+
+def test_a_person_may_run_a_job_again_after_its_deadline(
+    sleeping_model: None, settings: Any
+) -> None:
+    settings.VELO_REQUEST_TIMEOUT = 1
+    job = dispatch._enqueue("text")
+    assert work().done == 1
+    eventually(lambda: queue.clock.now() > job.meta["deadline"])
+    requeue_job(queue.queue(), job)
+    assert work().done == 1
+    assert len(job.results()) == 2
 
 
 @pytest.mark.usefixtures("a_worker_that_never_comes")
@@ -118,9 +135,11 @@ class Broken:
 
     name, version, source, task, dimensions = "broken", "1", "tests", "embed", 3
     calls = 0
+    seconds = 0.0  # until it raises
 
     def predict(self, texts: Any) -> Any:
         self.calls += 1
+        threading.Event().wait(self.seconds)
         raise ValueError("a secret of the model's")
 
     def warm_up(self) -> None: ...
@@ -161,6 +180,18 @@ def test_a_model_that_raises_is_500_with_the_jobs_id(
     assert broken_model.calls == 3  # the first attempt and two more
     row = Worker.objects.get()
     assert (row.jobs_done, row.jobs_failed, row.state) == (0, 3, Worker.State.STOPPED)
+
+
+def test_a_job_that_fails_after_its_deadline_is_not_retried(
+    broken_model: Broken, settings: Any
+) -> None:
+    settings.VELO_RETRY_MAX, settings.VELO_RETRY_INTERVALS = 5, [0]
+    settings.VELO_REQUEST_TIMEOUT = 1
+    job = dispatch._enqueue("text")
+    broken_model.seconds = 1.1
+    work()
+    assert broken_model.calls == 1
+    assert job.get_status() == JobStatus.FAILED
 
 
 def test_a_retry_with_an_interval_waits_for_it(broken_model: Broken, settings: Any) -> None:

@@ -101,8 +101,6 @@ class WorkerAdmin(Window):
         "version",
         "queue_links",
         "node",
-        "pid",
-        "started",
         "done",
         "failed",
         "mean_model_time",
@@ -110,7 +108,7 @@ class WorkerAdmin(Window):
     list_filter = (HealthFilter, "node", "model_version")
     search_fields = ("id", "node", "note")
     fields = (
-        "name",
+        "id",
         "health",
         "note",
         "seen",
@@ -185,7 +183,6 @@ class ModelVersionAdmin(Window):
         "live_workers",
         "latency",
         "first_seen",
-        "source",
     )
     list_filter = ("state", "task", "name")
     search_fields = ("name", "version", "source")

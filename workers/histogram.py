@@ -44,11 +44,11 @@ class Histogram:
         """Seconds that `share` (0 to 1) of all durations stay at or under; None when empty."""
         if not self.count:
             return None
-        rank = share * (self.count - 1)
+        rank = share * self.count
         seen = 0
         for bucket in sorted(self.buckets):
             seen += self.buckets[bucket]
-            if seen > rank:
+            if seen >= rank:
                 break
         return 2 * GROWTH**bucket / (GROWTH + 1)
 

@@ -80,7 +80,7 @@ class Worker(models.Model):
     id = models.CharField(primary_key=True, max_length=64)  # the RQ worker's name
     node = models.CharField(max_length=255)
     host = models.CharField(max_length=64, help_text="The machine, whatever its containers say.")
-    pid = models.PositiveIntegerField()
+    pid = models.PositiveIntegerField("PID")
     queues = models.CharField(max_length=1000)
     state = models.CharField(max_length=16, choices=State, default=State.LOADING)
     note = models.TextField(blank=True)

@@ -169,15 +169,22 @@ class InferenceWorker(SimpleWorker):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         now = clock.now()
-        if now > job.meta.get("deadline", float("inf")):
+        if _is_late(job, now) and not _is_asked_again(job):
             # Its caller has gone: computing it would steal time from those who wait.
             log.info("worker %s: job %s dropped, its deadline has passed", self.name, job.id)
             job.delete()
             return
         if self.engine:
-            self.engine.queue_time = max(0.0, now - job.meta.get("enqueued", now))
+            asked = job.enqueued_at if _is_asked_again(job) else None
+            since = asked.timestamp() if asked else job.meta.get("enqueued", now)
+            self.engine.queue_time = max(0.0, now - since)
             self.engine.use_threads(self.threads)
         super().execute_job(job, queue)
+
+    def handle_job_failure(self, job: Job, *args: Any, **kwargs: Any) -> None:
+        if _is_late(job, clock.now()):
+            job.retries_left = 0  # nobody waits any more
+        super().handle_job_failure(job, *args, **kwargs)
 
     def perform_job(self, *args: Any, **kwargs: Any) -> bool:
         succeeded = super().perform_job(*args, **kwargs)
@@ -223,6 +230,16 @@ class InferenceWorker(SimpleWorker):
                 self._stop_asked.wait(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
         raise StopRequested
+
+
+def _is_late(job: Job, now: float) -> bool:
+    return now > job.meta.get("deadline", float("inf"))
+
+
+def _is_asked_again(job: Job) -> bool:
+    """Put back into the queue when its deadline had passed: by a person, in the admin."""
+    enqueued = job.enqueued_at
+    return enqueued is not None and _is_late(job, enqueued.timestamp())
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:

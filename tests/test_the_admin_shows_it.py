@@ -1,0 +1,318 @@
+"""What a person sees in the admin, and may do there, in a real browser."""
+
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, expect
+
+from tests.stack import Stack, stack
+from tests.waiting import eventually
+
+VERSION = re.compile(r"all-MiniLM-L6-v2@[0-9a-f]{12}")
+MILLISECONDS = re.compile(r"\d+\.\d ms")
+MODELS = ("worker", "modelversion", "latencysample")
+QUEUE = "/admin/django_rq/dashboard/queues/0/"
+
+
+@contextmanager
+def watched(browser: Browser, base: str, expected: Collection[int] = ()) -> Iterator[Page]:
+    """A page of its own that may not complain: no error in its scripts or its console, no request
+    that fails or leaves for another host, and no status from 400 on but the `expected` ones."""
+    complaints: list[str] = []
+    context = browser.new_context(base_url=base, viewport={"width": 1400, "height": 900})
+    page = context.new_page()
+
+    def said(message: ConsoleMessage) -> None:
+        known = any(f"a status of {status} " in message.text for status in expected)
+        if message.type == "error" and not known:
+            complaints.append(f"{page.url}: console: {message.text} {message.location['url']}")
+
+    def asked(request: Request) -> None:
+        if urlsplit(request.url).hostname not in (None, "localhost", "127.0.0.1"):
+            complaints.append(f"{page.url}: asks another host: {request.url}")
+
+    def lost(request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # which a click on the next link does, too
+            complaints.append(f"{page.url}: {request.failure} {request.url}")
+
+    def answered(response: Response) -> None:
+        if response.status >= 400 and response.status not in expected:
+            complaints.append(f"{page.url}: {response.status} {response.url}")
+
+    page.on("console", said)
+    page.on("pageerror", lambda error: complaints.append(f"{page.url}: script: {error}"))
+    page.on("request", asked)
+    page.on("requestfailed", lost)
+    page.on("response", answered)
+    try:
+        yield page
+        page.wait_for_load_state("networkidle")
+        assert not complaints
+    finally:
+        context.close()
+
+
+def log_in(page: Page, velo: Stack) -> None:
+    page.goto("/admin/")
+    page.get_by_label("Username").fill("admin")
+    page.get_by_label("Password").fill(velo.password())
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("#user-tools")).to_contain_text("admin")
+
+
+def rows(page: Page) -> list[dict[str, str]]:
+    """Of the list on the page, each by the columns' headings in lower case."""
+    table = page.locator("#result_list, #results_list").first
+    if not table.count():
+        return []
+    heads = [
+        text.strip().lower()
+        for text in table.locator("thead th").locator(".text").all_text_contents()
+    ]
+    return [
+        dict(
+            zip(heads, map(str.strip, row.locator("> th, > td").all_text_contents()), strict=False)
+        )
+        for row in table.locator("tbody tr").all()
+    ]
+
+
+@pytest.fixture
+def page(browser: Browser, velo: Stack) -> Iterator[Page]:
+    """Logged in as admin, at the admin's index."""
+    with watched(browser, velo.base) as page:
+        log_in(page, velo)
+        yield page
+
+
+def test_without_a_log_in_it_shows_nothing(browser: Browser, velo: Stack) -> None:
+    addresses = [f"/admin/workers/{model}/" for model in MODELS]
+    with watched(browser, velo.base) as page:
+        for address in ["/admin/", *addresses, "/admin/django_rq/dashboard/", f"{QUEUE}finished/"]:
+            page.goto(address)
+            assert urlsplit(page.url).path == "/admin/login/"
+            expect(page.get_by_role("button", name="Log in")).to_be_visible()
+
+
+def test_a_wrong_password_is_refused(browser: Browser, velo: Stack) -> None:
+    with watched(browser, velo.base) as page:
+        page.goto("/admin/")
+        page.get_by_label("Username").fill("admin")
+        page.get_by_label("Password").fill("a guess")
+        page.get_by_role("button", name="Log in").click()
+        expect(page.locator(".errornote")).to_contain_text("correct username and password")
+
+
+def test_the_index_leads_to_the_engine_room_and_the_queues(page: Page) -> None:
+    rooms = {"Engine room": {f"/admin/workers/{model}/" for model in MODELS}}
+    rooms["Queues and jobs"] = {"/admin/django_rq/dashboard/"}
+    for name, addresses in rooms.items():
+        room = page.locator(".module", has=page.locator("caption", has_text=name))
+        links = room.locator("th a").all()
+        assert {link.get_attribute("href") for link in links} == addresses
+        assert all((link.text_content() or "").strip() for link in links)
+
+
+def test_the_workers_show_how_they_are(page: Page, velo: Stack) -> None:
+    for number in range(10):
+        assert velo.transform(f"text {number}").status == 200
+
+    def shown() -> list[dict[str, str]]:
+        page.goto("/admin/workers/worker/")
+        found = rows(page)
+        return found if sum(int(row["done"]) for row in found) >= 10 else []
+
+    found = eventually(shown)
+    workers = velo.get("/stat").json["workers"]
+    assert {row["worker"] for row in found} == {worker[:12] for worker in workers}
+    assert len(found) == 2
+    for row in found:
+        assert row["state"] in ("idle", "busy")
+        assert re.fullmatch(r"\d s ago", row["seen"])
+        assert VERSION.fullmatch(row["model version"])
+        assert row["queues"] == "default"
+        assert row["node"]
+        if int(row["done"]):
+            assert MILLISECONDS.fullmatch(row["model time"])
+    for badge in page.locator("#result_list .velo-badge").all():
+        expect(badge).to_have_class(re.compile("velo-good|velo-active"))
+
+
+def test_a_list_shows_all_its_columns(page: Page, velo: Stack) -> None:
+    """A table that is wider than its place would hide its last columns."""
+    velo.transform("at least one row of each")
+    for model in MODELS:
+
+        def filled(address: str = f"/admin/workers/{model}/") -> bool:
+            page.goto(address)
+            return bool(rows(page))
+
+        eventually(filled)
+        place = page.locator("#changelist-form .results")
+        assert place.evaluate("it => it.scrollWidth - it.clientWidth") == 0, model
+
+
+def test_a_worker_leads_to_its_version_and_its_queue(page: Page) -> None:
+    page.goto("/admin/workers/worker/")
+    page.locator("#result_list .field-version a").first.click()
+    assert urlsplit(page.url).path.startswith("/admin/workers/modelversion/")
+    expect(page.locator("#content h2").first).to_have_text(VERSION)
+    page.goto("/admin/workers/worker/")
+    page.locator("#result_list .field-queue_links a").first.click()
+    assert urlsplit(page.url).path == QUEUE
+    expect(page.locator("#content h1")).to_have_text("Queued jobs in default")
+
+
+def test_workers_are_filtered_by_health(page: Page) -> None:
+    page.goto("/admin/workers/worker/")
+    for health, count in (("Alive", 2), ("Stopped", 0), ("Lost", 0), ("All", 2)):
+        page.locator("#changelist-filter").get_by_text(health, exact=True).first.click()
+        assert len(rows(page)) == count, health
+
+
+def test_workers_are_searched(page: Page, velo: Stack) -> None:
+    worker = next(iter(velo.get("/stat").json["workers"]))
+    page.goto("/admin/workers/worker/")
+    for words, found in ((worker, [worker[:12]]), ("nobody-by-this-name", [])):
+        page.locator("#searchbar").fill(words)
+        page.get_by_role("button", name="Search").click()
+        assert [row["worker"] for row in rows(page)] == found
+
+
+def test_a_worker_has_a_page(page: Page, velo: Stack) -> None:
+    page.goto("/admin/workers/worker/")
+    page.locator("#result_list tbody th a").first.click()
+    worker = urlsplit(page.url).path.split("/")[4]
+    assert worker in velo.get("/stat").json["workers"]
+    expect(page.locator("#content h2").first).to_have_text(worker)
+    fields = {
+        (row.locator("label").text_content() or "").strip(): row.locator(".readonly").inner_text()
+        for row in page.locator(".form-row").all()
+    }
+    assert fields["State:"] in ("idle", "busy")
+    assert fields["Queues:"] == "default"
+    assert int(fields["PID:"]) in velo.pids("rqworker")
+    assert VERSION.fullmatch(fields["Model version:"])
+    assert {"Worker:", "Seen:", "Node:", "Host:", "Started:", "Jobs done:"} <= set(fields)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_nobody_writes_what_processes_report(page: Page, velo: Stack, model: str) -> None:
+    velo.transform("at least one row of each")
+    expect(page.locator(f".app-workers .model-{model} .viewlink")).to_be_visible()
+    expect(page.locator(f".app-workers .model-{model}").locator(".addlink")).to_have_count(0)
+
+    def first() -> str:
+        page.goto(f"/admin/workers/{model}/")
+        link = page.locator("#result_list tbody th a").first
+        return link.get_attribute("href") or "" if link.count() else ""
+
+    address = eventually(first)
+    expect(page.locator("#content .addlink, #content .actions")).to_have_count(0)
+    page.goto(address)
+    expect(page.locator("#content .readonly").first).to_be_visible()
+    expect(page.locator("#content .submit-row input, #content .deletelink")).to_have_count(0)
+    written = [f"/admin/workers/{model}/add/", address, address.replace("/change/", "/delete/")]
+    [token] = [cookie for cookie in page.context.cookies() if cookie.get("name") == "csrftoken"]
+    for url in written:
+        answer = page.request.post(url, headers={"X-CSRFToken": token.get("value", "")})
+        assert answer.status == 403, url
+        assert "CSRF" not in answer.text(), url
+
+
+def test_the_version_says_who_runs_it(page: Page) -> None:
+    page.goto("/admin/workers/modelversion/")
+    [row] = rows(page)
+    assert VERSION.fullmatch(row["model version"])
+    assert row["state"] == "ready"
+    assert row["task"] == "embed"
+    assert row["dimensions"] == "384"
+    assert row["live workers"] == "2"
+    expect(page.locator(".velo-badge")).to_have_class(re.compile("velo-good"))
+    page.locator("#result_list .field-live_workers a").click()
+    assert urlsplit(page.url).path == "/admin/workers/worker/"
+    assert len(rows(page)) == 2
+
+
+def test_the_latency_of_each_stage_is_shown(page: Page, velo: Stack) -> None:
+    assert velo.transform("a text to measure").status == 200
+
+    def shown() -> list[dict[str, str]]:
+        page.goto("/admin/workers/modelversion/")
+        page.locator("#result_list .field-latency a").click()
+        found = rows(page)
+        return found if {row["stage"].lower() for row in found} >= {"queue", "response"} else []
+
+    found = eventually(shown)
+    assert {row["stage"].lower() for row in found} == {"queue", "model", "response"}
+    for row in found:
+        assert VERSION.fullmatch(row["model version"])
+        assert int(row["count"]) > 0
+        for figure in ("mean", "p50", "p95", "p99"):
+            assert MILLISECONDS.fullmatch(row[figure]), row
+        p50, p95, p99 = (float(row[figure].split()[0]) for figure in ("p50", "p95", "p99"))
+        assert p50 <= p95 <= p99
+
+
+def test_the_dashboard_shows_the_queue(page: Page) -> None:
+    page.locator(".app-django_rq th a").click()
+    [row] = [row for row in rows(page) if row["name"] == "default"]
+    assert row["workers"] == "2"
+    assert row["failed jobs"] == "0"
+
+
+def test_a_finished_job_shows_its_text(page: Page, velo: Stack) -> None:
+    text = "Shown on the page of its job"
+    assert velo.transform(text).status == 200
+
+    def found() -> bool:
+        page.goto(f"{QUEUE}finished/")
+        # The list is in order of whole seconds: others' jobs may stand before ours.
+        links = page.locator("#result_list tbody th a").all()
+        for address in [link.get_attribute("href") or "" for link in links]:
+            page.goto(address)
+            if page.get_by_text(text, exact=True).count():
+                return True
+        return False
+
+    eventually(found)
+    payload = page.locator(".rq-panel", has_text="Payload")
+    expect(payload.locator(".rq-field", has_text="args").first).to_contain_text(text)
+    expect(payload.locator(".rq-field", has_text="Callable")).to_contain_text("workers.jobs.infer")
+    expect(page.locator("#content h1 .rq-pill")).to_have_text("finished")
+
+
+def test_a_failed_job_shows_its_traceback_and_is_run_again(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with stack(tmp_path, VELO_PREDICTOR="sleep") as velo, watched(browser, velo.base) as page:
+        log_in(page, velo)
+        # The command's arguments are strings, which truediv doesn't take.
+        enqueued = velo.manage("rqenqueue", "operator.truediv", "1", "0")
+        assert enqueued.returncode == 0, enqueued.stderr
+
+        def failed() -> bool:
+            page.goto(f"{QUEUE}failed/")
+            return bool(rows(page))
+
+        eventually(failed)
+        page.locator("#action-toggle").check()
+        expect(page.locator("input.action-select")).to_be_checked()
+        page.locator("#result_list tbody th a").click()
+        expect(page.locator("#content h1 .rq-pill")).to_have_text("failed")
+        expect(page.locator("pre")).to_contain_text("Traceback (most recent call last)")
+        expect(page.locator("pre")).to_contain_text("TypeError: unsupported operand")
+        results = page.locator(".rq-table tbody tr")
+        expect(results).to_have_count(1)
+        page.get_by_role("button", name="Requeue").click()
+        expect(page.locator(".messagelist")).to_contain_text("successfully requeued")
+
+        def ran_again() -> bool:
+            page.reload()
+            return results.count() == 2
+
+        eventually(ran_again)

@@ -1,0 +1,1 @@
+"""How the admin writes dates: ISO 8601, in whatever language."""
