@@ -197,7 +197,7 @@ def test_a_worker_has_a_page(page: Page, velo: Stack) -> None:
     assert fields["Queues:"] == "default"
     assert int(fields["PID:"]) in velo.pids("rqworker")
     assert VERSION.fullmatch(fields["Model version:"])
-    assert {"Worker:", "Seen:", "Node:", "Host:", "Started:", "Jobs done:"} <= set(fields)
+    assert {"ID:", "Seen:", "Node:", "Host:", "Started:", "Jobs done:"} <= set(fields)
 
 
 @pytest.mark.parametrize("model", MODELS)

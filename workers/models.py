@@ -77,7 +77,7 @@ class Worker(models.Model):
     ENDED = (State.STOPPED, State.FAILED)
     LOST = "lost"  # never stored: a row in another state whose last_seen is older than VELO_LEASE
 
-    id = models.CharField(primary_key=True, max_length=64)  # the RQ worker's name
+    id = models.CharField("ID", primary_key=True, max_length=64)  # the RQ worker's name
     node = models.CharField(max_length=255)
     host = models.CharField(max_length=64, help_text="The machine, whatever its containers say.")
     pid = models.PositiveIntegerField("PID")
