@@ -87,6 +87,7 @@ class Clock:
     """
 
     MAX_AGE = 60  # seconds until the server is asked again
+    READINGS = 5  # the one with the shortest round trip counts, as in NTP (RFC 5905)
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -100,13 +101,18 @@ class Clock:
 
     def _read(self) -> None:
         with self._lock:
-            asked = time.monotonic()
-            if asked - self._read_at <= self.MAX_AGE:
+            if time.monotonic() - self._read_at <= self.MAX_AGE:
                 return  # another thread has just done it
-            seconds, microseconds = connection().time()
-            answered = time.monotonic()
-            self._offset = seconds + microseconds / 1e6 - (asked + answered) / 2
-            self._read_at = answered
+            _, self._offset = min(self._reading() for _ in range(self.READINGS))
+            self._read_at = time.monotonic()
+
+    @staticmethod
+    def _reading() -> tuple[float, float]:
+        """Round trip, and the server's time less our monotonic one, both in seconds."""
+        asked = time.monotonic()
+        seconds, microseconds = connection().time()
+        answered = time.monotonic()
+        return answered - asked, seconds + microseconds / 1e6 - (asked + answered) / 2
 
 
 clock = Clock()
