@@ -16,6 +16,7 @@ from django.db import connection as database
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django_rq.utils import requeue_job
+from rq import Queue
 from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry
 from rq.results import Result
@@ -212,6 +213,23 @@ def test_a_job_of_another_function_runs_too(sleeping_model: None) -> None:
     job = queue.queue().enqueue("operator.add", 2, 3)
     assert work().done == 1
     assert job.return_value() == 5
+
+
+@pytest.mark.parametrize("meta", [{"deadline": "tomorrow"}, ["a", "list"]])
+def test_a_job_with_a_meta_of_its_own_runs_too(sleeping_model: None, meta: Any) -> None:
+    job = queue.queue().enqueue("operator.add", 2, 3, meta=meta)
+    assert work().done == 1
+    assert job.return_value() == 5
+
+
+def test_a_job_that_cannot_be_read_fails_alone(sleeping_model: None) -> None:
+    """In pickle, say: nobody unpickles it."""
+    strange = Queue(queue.QUEUE, connection=queue.connection()).enqueue("operator.add", 2, 3)
+    good = dispatch._enqueue("text")
+    worker = work()
+    assert (worker.done, worker.failed) == (1, 1)
+    assert strange.get_status() == JobStatus.FAILED
+    assert good.get_status() == JobStatus.FINISHED
 
 
 def test_a_job_in_a_process_without_a_model_says_what_is_missing() -> None:

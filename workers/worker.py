@@ -176,8 +176,8 @@ class InferenceWorker(SimpleWorker):
             return
         if self.engine:
             asked = job.enqueued_at if _is_asked_again(job) else None
-            since = asked.timestamp() if asked else job.meta.get("enqueued", now)
-            self.engine.queue_time = max(0.0, now - since)
+            since = asked.timestamp() if asked else _time(job, "enqueued")
+            self.engine.queue_time = 0.0 if since is None else max(0.0, now - since)
             self.engine.use_threads(self.threads)
         super().execute_job(job, queue)
 
@@ -232,8 +232,16 @@ class InferenceWorker(SimpleWorker):
         raise StopRequested
 
 
+def _time(job: Job, name: str) -> float | None:
+    """The time that dispatch noted in the job's meta; a job of somebody else's may hold anything
+    there."""
+    noted = job.meta.get(name) if isinstance(job.meta, dict) else None
+    return noted if isinstance(noted, float | int) else None
+
+
 def _is_late(job: Job, now: float) -> bool:
-    return now > job.meta.get("deadline", float("inf"))
+    deadline = _time(job, "deadline")
+    return deadline is not None and now > deadline
 
 
 def _is_asked_again(job: Job) -> bool:
