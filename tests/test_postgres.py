@@ -2,19 +2,12 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.stack import stack
 from tests.waiting import eventually
 
 
-@pytest.fixture
-def database_url(postgres: str) -> str:
-    return postgres
-
-
-def test_it_runs_on_postgresql(tmp_path: Path, database_url: str) -> None:
-    with stack(tmp_path, workers=2, VELO_PREDICTOR="sleep", DATABASE_URL=database_url) as velo:
+def test_it_runs_on_postgresql(tmp_path: Path, postgres: str) -> None:
+    with stack(tmp_path, workers=2, VELO_PREDICTOR="sleep", DATABASE_URL=postgres) as velo:
         for number in range(10):
             assert velo.transform(f"text {number}").status == 200
         assert not (tmp_path / "velo.sqlite3").exists()
