@@ -254,6 +254,7 @@ def test_redis_away_is_503_at_once(settings: Any, monkeypatch: pytest.MonkeyPatc
     started = time.monotonic()
     settings.REDIS_URL = "unix:///nowhere/valkey.sock"
     monkeypatch.setattr(queue, "connection", cache(queue.connection.__wrapped__))
+    monkeypatch.setattr(queue, "queue", cache(queue.queue.__wrapped__))
     answer = post()
     assert answer.status_code == 503
     assert answer.json()["code"] == "queue_away"
