@@ -6,7 +6,7 @@ export HOST PORT WORKERS
 # For the checks only: production mode with nothing left to default.
 CHECKED := DJANGO_SECRET_KEY=only-for-static-checks-0123456789-abcdefghijklmnopqrstuvwxyz DJANGO_ALLOWED_HOSTS=localhost
 
-.PHONY: help run test lint format load clean
+.PHONY: help run test lint format load bench clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -34,6 +34,9 @@ format: .venv/dev.stamp ## Put the code into its standard form
 
 load: .venv/dev.stamp ## Load a running Velo; locust's page is http://localhost:8989
 	@$(BIN)/locust
+
+bench: .venv/run.stamp ## Measure the queue against stock RQ
+	@$(BIN)/python -m benchmarks.queue
 
 clean: ## Remove the virtual environment and all state of this machine's Velo
 	rm -rf .venv var

@@ -10,13 +10,11 @@ from typing import Any, cast
 from django.conf import settings
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from rq import Retry
-from rq.job import Job
 from rq.results import Result
 
 from inference.errors import DeadlinePassed, ModelFailed, NoWorker, QueueAway, QueueFull
 from workers import queue
-from workers.jobs import INFER, Prediction
+from workers.jobs import Prediction
 from workers.wire import JSONSerializer
 
 log = logging.getLogger(__name__)
@@ -31,21 +29,20 @@ def transform(text: str) -> Prediction:
     """
     deadline = time.monotonic() + settings.VELO_REQUEST_TIMEOUT
     with redis_errors():
-        _admit(queue.load())
-        job = _enqueue(text)
-        result = _wait(job, deadline)
+        job_id = _enqueue(text)
+        result = _wait(job_id, deadline)
         if result is None:
-            _drop(job)
+            _drop(job_id)
             raise DeadlinePassed(
                 f"No answer within {settings.VELO_REQUEST_TIMEOUT:g} s. The job was dropped. "
                 "Try again when fewer requests wait, or add workers.",
-                job_id=job.id,
+                job_id=job_id,
             )
     if result.type is not Result.Type.SUCCESSFUL:
         raise ModelFailed(
-            f"Every attempt of job {job.id} raised an error. Its traceback is in the admin, "
+            f"Every attempt of job {job_id} raised an error. Its traceback is in the admin, "
             "under failed jobs.",
-            job_id=job.id,
+            job_id=job_id,
         )
     return Prediction(**cast(dict[str, Any], result.return_value))
 
@@ -69,46 +66,37 @@ def redis_errors() -> Iterator[None]:
         raise QueueAway from error
 
 
-def _admit(load: queue.Load) -> None:
-    if not load.workers:
-        raise NoWorker
-    if load.waiting >= settings.VELO_MAX_QUEUE:
-        raise QueueFull(
-            f"{load.waiting} inputs wait already, and no more may. "
-            f"Try again in {QueueFull.retry_after} s, or add workers."
-        )
-
-
-def _enqueue(text: str) -> Job:
+def _enqueue(text: str) -> str:
+    """The id of its job."""
     now = queue.clock.now()
-    retry = None
-    if settings.VELO_RETRY_MAX:
-        retry = Retry(max=settings.VELO_RETRY_MAX, interval=settings.VELO_RETRY_INTERVALS)
     shown = text if len(text) <= DESCRIBED_CHARS else text[:DESCRIBED_CHARS] + "…"
-    return queue.queue().enqueue_call(
-        INFER,
-        args=(text,),
-        timeout=settings.VELO_JOB_TIMEOUT,
-        retry=retry,
-        # Redis forgets a job that still waits when its caller is gone, even if we are gone too.
-        ttl=math.ceil(settings.VELO_REQUEST_TIMEOUT),
-        result_ttl=settings.VELO_RESULT_TTL,
-        failure_ttl=settings.VELO_FAILURE_TTL,
+    job_id, load = queue.enqueue(
+        text,
         description=f"infer: {shown}",
         meta={"enqueued": now, "deadline": now + settings.VELO_REQUEST_TIMEOUT},
+        # Redis forgets a job that still waits when its caller is gone, even if we are gone too.
+        ttl=math.ceil(settings.VELO_REQUEST_TIMEOUT),
+    )
+    if load.admitted:
+        return job_id
+    if not load.workers:
+        raise NoWorker
+    raise QueueFull(
+        f"{load.waiting} inputs wait already, and no more may. "
+        f"Try again in {QueueFull.retry_after} s, or add workers."
     )
 
 
-def _wait(job: Job, deadline: float) -> Result | None:
+def _wait(job_id: str, deadline: float) -> Result | None:
     """The job's final result, or None if there is none at `deadline` (monotonic seconds)."""
-    key = Result.get_key(job.id)
+    key = Result.get_key(job_id)
     last = "0-0"
     while (left := deadline - time.monotonic()) > 0:
         answer = queue.connection().xread({key: last}, block=max(1, int(left * 1000)))
         for entry, payload in cast(list[Any], answer)[0][1] if answer else ():
             last = entry.decode()
             result = Result.restore(
-                job.id, last, payload, connection=job.connection, serializer=JSONSerializer
+                job_id, last, payload, connection=queue.connection(), serializer=JSONSerializer
             )
             # A job that returned rq.Retry writes RETRIED, and goes on.
             if result.type is not Result.Type.RETRIED:
@@ -116,6 +104,6 @@ def _wait(job: Job, deadline: float) -> Result | None:
     return None
 
 
-def _drop(job: Job) -> None:
-    if not queue.withdraw(job):
-        log.info("job %s passed its deadline while it ran", job.id)
+def _drop(job_id: str) -> None:
+    if not queue.withdraw(job_id):
+        log.info("job %s passed its deadline while it ran", job_id)

@@ -22,6 +22,7 @@ from rq.registry import FailedJobRegistry
 from rq.results import Result
 
 from inference import dispatch
+from tests.jobs import enqueue
 from tests.stack import stack
 from tests.waiting import eventually
 from workers import jobs, leases, predictors, queue
@@ -76,7 +77,7 @@ def test_a_lost_worker_does_not_count(settings: Any) -> None:
 def test_a_full_queue_is_429_at_once(settings: Any) -> None:
     settings.VELO_MAX_QUEUE = 3
     for _ in range(3):
-        dispatch._enqueue("waits")
+        enqueue("waits")
     answer = post()
     assert answer.status_code == 429
     assert answer.json()["code"] == "queue_full"
@@ -107,7 +108,7 @@ def test_a_job_whose_caller_died_with_its_web_process_never_runs() -> None:
     soon = queue.clock.now() + 0.2
     queue.queue().enqueue_call(jobs.INFER, args=("late",), meta={"deadline": soon})
     eventually(lambda: queue.clock.now() > soon)
-    on_time = dispatch._enqueue("on time")
+    on_time = enqueue("on time")
     worker = work()
     assert (worker.done, worker.failed) == (1, 0)
     assert on_time.get_status() == JobStatus.FINISHED
@@ -117,7 +118,7 @@ def test_a_person_may_run_a_job_again_after_its_deadline(
     sleeping_model: None, settings: Any
 ) -> None:
     settings.VELO_REQUEST_TIMEOUT = 1
-    job = dispatch._enqueue("text")
+    job = enqueue("text")
     assert work().done == 1
     eventually(lambda: queue.clock.now() > job.meta["deadline"])
     requeue_job(queue.queue(), job)
@@ -127,7 +128,7 @@ def test_a_person_may_run_a_job_again_after_its_deadline(
 
 @pytest.mark.usefixtures("a_worker_that_never_comes")
 def test_redis_forgets_a_job_that_nobody_waits_for(settings: Any) -> None:
-    job = dispatch._enqueue("text")
+    job = enqueue("text")
     assert 0 < queue.connection().ttl(job.key) <= settings.VELO_REQUEST_TIMEOUT
 
 
@@ -138,7 +139,10 @@ class Broken:
     calls = 0
     seconds = 0.0  # until it raises
 
-    def predict(self, texts: Any) -> Any:
+    def encode(self, texts: Any) -> Any:
+        return [predictors.Encoded(text, len(text), truncated=False) for text in texts]
+
+    def predict(self, batch: Any) -> Any:
         self.calls += 1
         threading.Event().wait(self.seconds)
         raise ValueError("a secret of the model's")
@@ -161,14 +165,14 @@ def test_a_model_that_raises_is_500_with_the_jobs_id(
 ) -> None:
     settings.VELO_RETRY_MAX, settings.VELO_RETRY_INTERVALS = 2, [0]
     leases.renew("this test", [queue.QUEUE])
-    enqueue = dispatch._enqueue
+    admit = dispatch._enqueue
 
-    def enqueue_and_work(text: str) -> Job:
-        job = enqueue(text)
+    def admit_and_work(text: str) -> str:
+        job_id = admit(text)
         work()
-        return job
+        return job_id
 
-    monkeypatch.setattr(dispatch, "_enqueue", enqueue_and_work)
+    monkeypatch.setattr(dispatch, "_enqueue", admit_and_work)
     answer = post()
     assert answer.status_code == 500
     problem = answer.json()
@@ -188,7 +192,7 @@ def test_a_job_that_fails_after_its_deadline_is_not_retried(
 ) -> None:
     settings.VELO_RETRY_MAX, settings.VELO_RETRY_INTERVALS = 5, [0]
     settings.VELO_REQUEST_TIMEOUT = 1
-    job = dispatch._enqueue("text")
+    job = enqueue("text")
     broken_model.seconds = 1.1
     work()
     assert broken_model.calls == 1
@@ -197,7 +201,7 @@ def test_a_job_that_fails_after_its_deadline_is_not_retried(
 
 def test_a_retry_with_an_interval_waits_for_it(broken_model: Broken, settings: Any) -> None:
     settings.VELO_RETRY_MAX, settings.VELO_RETRY_INTERVALS = 1, [60]
-    job = dispatch._enqueue("text")
+    job = enqueue("text")
     work()
     assert job.get_status() == JobStatus.SCHEDULED
     assert queue.promote_due(queue.queue()) == 0
@@ -225,7 +229,7 @@ def test_a_job_with_a_meta_of_its_own_runs_too(sleeping_model: None, meta: Any) 
 def test_a_job_that_cannot_be_read_fails_alone(sleeping_model: None) -> None:
     """In pickle, say: nobody unpickles it."""
     strange = Queue(queue.QUEUE, connection=queue.connection()).enqueue("operator.add", 2, 3)
-    good = dispatch._enqueue("text")
+    good = enqueue("text")
     worker = work()
     assert (worker.done, worker.failed) == (1, 1)
     assert strange.get_status() == JobStatus.FAILED

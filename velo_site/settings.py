@@ -30,6 +30,11 @@ VELO_RETRY_INTERVALS = env.integers("VELO_RETRY_INTERVALS", "0,1")  # seconds be
 VELO_RESULT_TTL = env.integer("VELO_RESULT_TTL", 60, minimum=1)  # seconds an answer is kept
 VELO_FAILURE_TTL = env.integer("VELO_FAILURE_TTL", 7 * 86_400, minimum=1)  # and a failed job
 
+# How batches are formed
+VELO_BATCH_MAX = env.integer("VELO_BATCH_MAX", 32, minimum=1)  # texts taken at a time
+VELO_BATCH_TOKENS = env.integer("VELO_BATCH_TOKENS", 8192, minimum=1)  # padded, in one model call
+VELO_BATCH_WAIT_MS = env.integer("VELO_BATCH_WAIT_MS", 0)  # for a batch to fill; 0: don't wait
+
 # How the parts run
 VELO_LEASE = env.seconds("VELO_LEASE", 5, minimum=2)  # a worker silent for longer counts as lost
 VELO_WEB_THREADS = env.integer("VELO_WEB_THREADS", 64, minimum=1)  # requests at a time a process

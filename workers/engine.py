@@ -1,20 +1,39 @@
-"""A model in a worker's memory: loaded once, warmed up, timed."""
+"""A model in a worker's memory: called in batches, timed, its failures narrowed down."""
 
+import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import TracebackType
 from typing import cast
 
-from workers import predictors
+from workers import batching, predictors
 from workers.jobs import Prediction
 from workers.latency import Recorder
 from workers.models import LatencySample
 
 TIMES_KEPT = 1000
+Raised = tuple[type[BaseException], BaseException, TracebackType | None]
+Guard = Callable[[], AbstractContextManager[object]]
+
+
+class WrongNumber(Exception):
+    """The predictor gave more or fewer outputs than it got texts: nobody knows whose is whose."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """The model's answer to one text."""
+
+    encoded: predictors.Encoded
+    vector: predictors.Vector
+    seconds: float  # that the model call took, for the whole batch
 
 
 class Engine:
-    """Answers one text at a time with the predictor it holds."""
+    """Answers texts with the predictor it holds."""
 
     def __init__(self, predictor: predictors.Predictor, worker: str, recorder: Recorder) -> None:
         self.predictor = predictor
@@ -23,31 +42,82 @@ class Engine:
         self._recorder = recorder
         self._times: deque[float] = deque(maxlen=TIMES_KEPT)
         self._threads = 0
-        self.queue_time = 0.0  # seconds the job in hand has waited
 
     def use_threads(self, threads: int) -> None:
         if threads != self._threads:
             self.predictor.use_threads(threads)
             self._threads = threads
 
-    def infer(self, text: str) -> Prediction:
+    def run(
+        self, texts: Sequence[str], most_items: int, most_tokens: int, guard: Guard
+    ) -> Iterator[list[tuple[int, Output | Raised]]]:
+        """Answers batch by batch: the index of each text and its output, or what it raised.
+
+        `guard` makes a context for one model call; it may raise in it when the call takes too long.
+        Where a call raises, its batch is halved until the texts that are to blame stand alone.
+        """
+        try:
+            encoded = self.predictor.encode(texts)
+        except Exception:  # noqa: BLE001 - as below
+            yield from self._one_by_one(texts, guard)
+            return
+        for batch in batching.cut([one.tokens for one in encoded], most_items, most_tokens):
+            yield list(zip(batch, self._answers([encoded[i] for i in batch], guard), strict=True))
+
+    def _one_by_one(
+        self, texts: Sequence[str], guard: Guard
+    ) -> Iterator[list[tuple[int, Output | Raised]]]:
+        """Some text can't even be encoded: that one is to blame, and the others are not."""
+        for index, text in enumerate(texts):
+            try:
+                encoded = self.predictor.encode([text])
+            except Exception:  # noqa: BLE001 - as below
+                yield [(index, cast(Raised, sys.exc_info()))]
+            else:
+                [answer] = self._answers(encoded, guard)
+                yield [(index, answer)]
+
+    def _answers(self, batch: Sequence[predictors.Encoded], guard: Guard) -> list[Output | Raised]:
+        try:
+            with guard():
+                return list(self._call(batch))
+        except Exception:  # noqa: BLE001 - whatever a model raises is the answer to its text
+            if len(batch) == 1:
+                return [cast(Raised, sys.exc_info())]
+        half = len(batch) // 2
+        return self._answers(batch[:half], guard) + self._answers(batch[half:], guard)
+
+    def _call(self, batch: Sequence[predictors.Encoded]) -> list[Output]:
         started = time.perf_counter()
-        [output] = self.predictor.predict([text])
-        model_time = time.perf_counter() - started
-        self._times.append(model_time)
-        self._recorder.record(LatencySample.Stage.QUEUE, self.label, self.queue_time)
-        self._recorder.record(LatencySample.Stage.MODEL, self.label, model_time)
+        vectors = self.predictor.predict(batch)
+        if len(vectors) != len(batch):
+            raise WrongNumber(f"{len(batch)} texts, but {len(vectors)} outputs")
+        seconds = time.perf_counter() - started
+        times = [seconds] * len(batch)
+        self._times += times
+        self._recorder.record(LatencySample.Stage.MODEL, self.label, *times)
+        return [Output(one, vector, seconds) for one, vector in zip(batch, vectors, strict=True)]
+
+    def infer(self, text: str) -> Prediction:
+        """One text, outside any batch."""
+        [encoded] = self.predictor.encode([text])
+        [output] = self._call([encoded])
+        return self.prediction(output, queue_time=0.0)
+
+    def prediction(self, output: Output, queue_time: float) -> Prediction:
+        """As it is sent; `queue_time`: seconds that its job waited."""
+        self._recorder.record(LatencySample.Stage.QUEUE, self.label, queue_time)
         return Prediction(
             embedding=cast(Sequence[float], output.vector),
             model_version=self.label,
             worker=self._worker,
-            tokens=output.tokens,
-            truncated=output.truncated,
-            queue_time=self.queue_time,
-            model_time=model_time,
+            tokens=output.encoded.tokens,
+            truncated=output.encoded.truncated,
+            queue_time=queue_time,
+            model_time=output.seconds,
         )
 
     def model_time(self) -> float | None:
-        """Mean seconds in the model over the last 1000 calls; None before the first."""
+        """Mean seconds of a model call over the last 1000 answers; None before the first."""
         times = list(self._times)
         return sum(times) / len(times) if times else None

@@ -42,12 +42,15 @@ class Recorder:
         self._version_ids: dict[str, int] = {}
         self._pruned_on = timezone.now().date()
 
-    def record(self, stage: LatencySample.Stage, label: str, seconds: float) -> None:
+    def record(self, stage: LatencySample.Stage, label: str, *durations: float) -> None:
+        """Each of `durations` in seconds."""
         key = Key(timezone.now().replace(second=0, microsecond=0), stage.value, label)
         with self._lock:
-            self._pending.setdefault(key, Histogram()).add(seconds)
+            histogram = self._pending.setdefault(key, Histogram())
+            for seconds in durations:
+                histogram.add(seconds)
             if stage is LatencySample.Stage.RESPONSE:
-                self._responses.append(seconds)
+                self._responses += durations
                 del self._responses[:-RESPONSES_KEPT]
 
     def flush(self) -> None:

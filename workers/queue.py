@@ -3,56 +3,47 @@
 The keys and fields are RQ's own, so that `rq info`, django-rq's pages and `Job.fetch` read them.
 """
 
+import json
 import threading
 import time
+import zlib
 from dataclasses import dataclass
 from functools import cache
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
 
 from django.conf import settings
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.commands.core import Script
 from redis.retry import Retry
 from rq import Queue
+from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job, JobStatus
 from rq.registry import ScheduledJobRegistry
+from rq.utils import now as rq_now
+from rq.utils import utcformat
 
+from workers.jobs import INFER
 from workers.wire import JSONSerializer
 
 QUEUE = "default"
 
-# Drops a job that no worker has started. KEYS: job hash, queue, scheduled registry. ARGV: job id,
-# then the statuses that may be dropped. Returns 1 if it was dropped.
-WITHDRAW = """
-local status = redis.call('HGET', KEYS[1], 'status')
-for i = 2, #ARGV do
-  if status == ARGV[i] then
-    redis.call('LREM', KEYS[2], 1, ARGV[1])
-    redis.call('ZREM', KEYS[3], ARGV[1])
-    redis.call('DEL', KEYS[1])
-    return 1
-  end
-end
-return 0
-"""
-
-# Puts the jobs whose retry is due at the end of the queue. KEYS: scheduled registry, queue.
-# ARGV: the time in Unix seconds, prefix of job keys, how many at most, the queued status.
-# Returns how many were put back. One script, so that no job is between two places if we die.
-PROMOTE = """
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], 0, ARGV[1], 'LIMIT', 0, ARGV[3])
-local put = 0
-for _, id in ipairs(due) do
-  redis.call('ZREM', KEYS[1], id)
-  if redis.call('EXISTS', ARGV[2] .. id) == 1 then
-    redis.call('HSET', ARGV[2] .. id, 'status', ARGV[4])
-    redis.call('RPUSH', KEYS[2], id)
-    put = put + 1
-  end
-end
-return put
-"""
 PROMOTE_AT_MOST = 1000
+UNSET = dict.fromkeys(
+    (
+        "started_at",
+        "ended_at",
+        "last_heartbeat",
+        "worker_name",
+        "group_id",
+        "success_callback_name",
+        "failure_callback_name",
+        "stopped_callback_name",
+    ),
+    "",
+)  # what RQ writes as empty into every new job
 
 
 @cache
@@ -77,6 +68,13 @@ def queue(name: str = QUEUE) -> Queue:
         default_timeout=settings.VELO_JOB_TIMEOUT,
         serializer=JSONSerializer,
     )
+
+
+@cache
+def script(name: str) -> Script:
+    """The server-side script in lua/NAME.lua: it is sent once, afterwards its hash is."""
+    source = (Path(__file__).parent / "lua" / f"{name}.lua").read_text()
+    return connection().register_script(source)
 
 
 class Clock:
@@ -124,6 +122,7 @@ class Load:
 
     waiting: int  # inputs in the queue
     workers: int  # alive, with a loaded model
+    admitted: bool = False  # and whether its job was let in
 
 
 def load(name: str = QUEUE) -> Load:
@@ -140,32 +139,59 @@ def leases_key(name: str) -> str:
     return f"velo:leases:{name}"
 
 
-def withdraw(job: Job) -> bool:
+def enqueue(text: str, description: str, meta: dict[str, Any], ttl: int) -> tuple[str, Load]:
+    """Enqueue a text for the model, unless VELO_MAX_QUEUE wait already or nobody is alive.
+
+    One round trip. `ttl`: seconds until Redis forgets the job if nobody has started it. Returns the
+    job's id and what it found. The fields are those of RQ's `enqueue_call`, which takes several
+    times as long to make them.
+    """
+    job_id = str(uuid4())
+    now = utcformat(rq_now())
+    fields: dict[str, Any] = {
+        "created_at": now,
+        "enqueued_at": now,
+        "data": zlib.compress(JSONSerializer.dumps([INFER, None, [text], {}])),
+        "description": description,
+        "meta": JSONSerializer.dumps(meta),
+        "origin": QUEUE,
+        "status": "queued",
+        "timeout": settings.VELO_JOB_TIMEOUT,
+        "ttl": ttl,
+        "result_ttl": settings.VELO_RESULT_TTL,
+        "failure_ttl": settings.VELO_FAILURE_TTL,
+        **UNSET,
+    }
+    if settings.VELO_RETRY_MAX:
+        fields["retries_left"] = settings.VELO_RETRY_MAX
+        fields["retry_intervals"] = json.dumps(settings.VELO_RETRY_INTERVALS)
+    waiting, workers, admitted = script("enqueue")(
+        keys=[Job.key_for(job_id), queue().key, leases_key(QUEUE)],
+        args=[
+            *(RQ_KEY_PREFIX, job_id, ttl, settings.VELO_MAX_QUEUE),
+            *(word for field in fields.items() for word in field),
+        ],
+        client=connection(),
+    )
+    return job_id, Load(waiting, workers, bool(admitted))
+
+
+def withdraw(job_id: str) -> bool:
     """Drop a job, unless a worker has started it or it has ended. True if it was dropped."""
-    origin = queue(job.origin)
-    dropped = connection().eval(
-        WITHDRAW,
-        3,
-        job.key,
-        origin.key,
-        ScheduledJobRegistry(queue=origin).key,
-        job.id,
-        JobStatus.QUEUED.value,
-        JobStatus.SCHEDULED.value,
+    origin = queue()
+    dropped = script("withdraw")(
+        keys=[Job.key_for(job_id), origin.key, ScheduledJobRegistry(queue=origin).key],
+        args=[job_id, JobStatus.QUEUED.value, JobStatus.SCHEDULED.value],
+        client=connection(),
     )
     return bool(dropped)
 
 
 def promote_due(origin: Queue) -> int:
     """Put the jobs whose retry interval is over back into their queue; returns how many."""
-    put = connection().eval(
-        PROMOTE,
-        2,
-        ScheduledJobRegistry(queue=origin).key,
-        origin.key,
-        clock.now(),
-        Job.key_for(""),
-        PROMOTE_AT_MOST,
-        JobStatus.QUEUED.value,
+    put = script("promote")(
+        keys=[ScheduledJobRegistry(queue=origin).key, origin.key],
+        args=[clock.now(), Job.key_for(""), PROMOTE_AT_MOST, JobStatus.QUEUED.value],
+        client=connection(),
     )
     return cast(int, put)

@@ -6,7 +6,7 @@ Only the files of this folder import torch or transformers.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy
 from django.conf import settings
@@ -18,12 +18,15 @@ class ModelError(Exception):
 
 
 @dataclass(frozen=True)
-class Output:
-    """The answer to one text."""
+class Encoded:
+    """One text as the model reads it."""
 
-    vector: NDArray[numpy.float32]  # shape (dimensions,)
-    tokens: int  # that the model read, special ones included
+    ids: Any  # what `predict` takes; its length is `tokens`
+    tokens: int  # that the model reads, special ones included
     truncated: bool  # the text was longer, and the rest was left out
+
+
+Vector = NDArray[numpy.float32]  # shape (dimensions,)
 
 
 class Predictor(Protocol):
@@ -35,8 +38,11 @@ class Predictor(Protocol):
     task: str
     dimensions: int  # numbers in one answer
 
-    def predict(self, texts: Sequence[str]) -> list[Output]:
-        """As many outputs as texts, in their order."""
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """As many as texts, in their order; the texts are truncated to what the model takes."""
+
+    def predict(self, batch: Sequence[Encoded]) -> Sequence[Vector]:
+        """One model call: as many vectors as texts, in their order."""
 
     def warm_up(self) -> None:
         """Do now what a first call would otherwise have to wait for."""

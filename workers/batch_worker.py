@@ -1,0 +1,285 @@
+"""The batch path of a worker: RQ's loop, with many jobs claimed and answered where RQ takes one."""
+
+import logging
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any, cast
+
+from django.conf import settings
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from rq import Queue, SimpleWorker
+from rq.exceptions import NoSuchJobError, StopRequested
+from rq.job import Job, JobStatus
+from rq.timeouts import JobTimeoutException
+from rq.utils import now as rq_now
+from rq.worker import WorkerStatus
+
+from workers import claims, host
+from workers.claims import Answer, Claim
+from workers.engine import Engine, Output, Raised
+from workers.queue import clock
+from workers.wire import JSONSerializer
+
+log = logging.getLogger(__name__)
+
+WAIT = 1  # seconds for a job, and so how long a stop may go unnoticed
+WAIT_ONE_OF_MANY = 0.05  # seconds for a job in the first of several queues, unseen in the others
+HEARTBEAT_EVERY = 10.0  # seconds; RQ forgets a worker after worker_ttl + 60
+SUSPENSION_EVERY = 1.0  # seconds until `rqsuspend` is seen
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0  # seconds between two tries to reach Redis
+
+
+class BatchWorker(SimpleWorker):
+    """Answers with the engine it is given; any job that isn't for the model runs as RQ runs it."""
+
+    log_result_lifespan = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # django-rq's commands pass pickle here, whatever the queue's settings say.
+        kwargs["serializer"] = JSONSerializer
+        super().__init__(*args, **kwargs)
+        self.engine: Engine | None = None
+        self.threads = settings.VELO_THREADS or host.threads(1)
+        self.done = self.failed = 0  # jobs
+        self._stop_asked = threading.Event()
+        self._window = self._limit = settings.VELO_BATCH_MAX
+        self._beaten = self._looked = -float("inf")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="worker answers")
+        self._written: Future[None] = Future()
+        self._written.set_result(None)
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        if kwargs.get("max_jobs") is not None:
+            self._window = self._limit = 1  # RQ counts windows
+        return super().work(*args, **kwargs)
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Any, Queue] | None:
+        """A window of claimed jobs, where RQ gives one job. Waits in short pieces, so that a stop
+        is seen between them, also while Redis is away."""
+        pause, idle_since = FIRST_PAUSE, time.monotonic()
+        while not self._stop_requested:
+            try:
+                if self.should_run_maintenance_tasks:
+                    self.run_maintenance_tasks()
+                if window := self._claim():
+                    self._state = WorkerStatus.BUSY
+                    return window, self.queues[0]
+                if self._state != WorkerStatus.IDLE:
+                    self.set_state(WorkerStatus.IDLE)
+                if timeout is None:  # burst
+                    return None
+                self.heartbeat()
+                self._wait_for_jobs()
+                pause = FIRST_PAUSE
+            except (RedisConnectionError, RedisTimeoutError) as error:
+                log.warning("worker %s: Redis: %s; again in %g s", self.name, error, pause)
+                self._stop_asked.wait(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            if max_idle_time is not None and time.monotonic() - idle_since >= max_idle_time:
+                return None
+        raise StopRequested
+
+    def _claim(self) -> list[Claim]:
+        def more(limit: int) -> list[Claim]:
+            queues = self._ordered_queues
+            return claims.claim(self.connection, self.name, queues, limit)
+
+        window = more(self._limit)
+        if window and settings.VELO_BATCH_WAIT_MS and len(window) < self._limit:
+            self._stop_asked.wait(settings.VELO_BATCH_WAIT_MS / 1000)
+            window += more(self._limit - len(window))
+        return window
+
+    def _wait_for_jobs(self) -> None:
+        """Until a job waits, or not for long. Moving the first one to where it is takes nothing."""
+        first, *others = (queue.key for queue in self._ordered_queues)
+        timeout = WAIT_ONE_OF_MANY if others else WAIT
+        # Fractions of a second are fine, whatever the annotation says.
+        self.connection.blmove(first, first, cast(int, timeout), "LEFT", "LEFT")
+
+    def execute_job(self, window: Any, queue: Queue) -> None:
+        """Answer a window of claimed jobs: those that are for the model in batches, and one other,
+        if there is any, as RQ would; further ones wait for their turn in the queue."""
+        for_model, others = self._sort(window)
+        if for_model:
+            self._infer(for_model)
+        if others:
+            first, *rest = others
+            if rest:
+                claims.put_back(self.connection, self.name, rest)
+            self._run(first)
+        self._limit = 1 if others else self._window
+
+    def _sort(self, window: list[Claim]) -> tuple[list[tuple[Claim, str]], list[Claim]]:
+        """Those for the model with their texts, and the others; late ones are dropped."""
+        now = clock.now()
+        for_model, others = [], []
+        for claimed in window:
+            text = claimed.text()
+            if _is_late(claimed.meta, now) and not _is_asked_again(claimed):
+                # Its caller has gone: computing it would steal time from those who wait.
+                log.info("job %s dropped, its deadline has passed", claimed.job_id)
+                with suppress(NoSuchJobError):
+                    self._job(claimed).delete()
+            elif text is not None:
+                for_model.append((claimed, text))
+            else:
+                others.append(claimed)
+        return for_model, others
+
+    def _infer(self, jobs_of_model: list[tuple[Claim, str]]) -> None:
+        assert self.engine
+        self.engine.use_threads(self.threads)
+        now = clock.now()
+        begun = time.perf_counter()
+        batches = self.engine.run(
+            [text for _, text in jobs_of_model],
+            settings.VELO_BATCH_MAX,
+            settings.VELO_BATCH_TOKENS,
+            lambda: self._guard([claimed for claimed, _ in jobs_of_model]),
+        )
+        for batch in batches:
+            answers, failures = [], []
+            for index, output in batch:
+                claimed, _ = jobs_of_model[index]
+                if isinstance(output, Output):
+                    value = vars(self.engine.prediction(output, _waited(claimed, now)))
+                    answers.append(Answer(claimed, value, self._ttl(claimed)))
+                else:
+                    failures.append((claimed, output))
+            seconds, begun = time.perf_counter() - begun, time.perf_counter()
+            self._write(answers, seconds)
+            for claimed, raised in failures:
+                self._fail(claimed, raised)
+
+    def _ttl(self, claimed: Claim) -> int:
+        """Seconds that the answer is kept."""
+        default: int = self.default_result_ttl
+        return default if claimed.result_ttl is None else claimed.result_ttl
+
+    def _guard(self, window: list[Claim]) -> AbstractContextManager[object]:
+        """Raises JobTimeoutException in a model call that takes longer than all its jobs may."""
+        timeouts = [claimed.timeout for claimed in window]
+        if min(timeouts) <= 0:
+            return nullcontext()
+        guard: AbstractContextManager[object] = self.death_penalty_class(
+            max(timeouts), JobTimeoutException
+        )
+        return guard
+
+    def _write(self, answers: list[Answer], seconds: float) -> None:
+        """In a thread of its own, while the model computes the next batch; one write at a time."""
+        self._written.result()
+        self._written = self._writer.submit(self._write_now, answers, seconds)
+
+    def _write_now(self, answers: list[Answer], seconds: float) -> None:
+        if not answers:
+            return
+        try:
+            outcomes = claims.finish(self.connection, self.name, answers, seconds)
+            self.done += outcomes.count(claims.WRITTEN)
+            for answer, outcome in zip(answers, outcomes, strict=True):
+                if outcome == claims.FENCED:
+                    log.warning("job %s is not ours any more, nor its answer", answer.claim.job_id)
+                elif outcome == claims.HAS_DEPENDENTS:
+                    self._succeed(answer)
+        except Exception:  # these answers are lost; the worker must not be
+            log.exception("worker %s: %d answers can't be written", self.name, len(answers))
+
+    def _succeed(self, answer: Answer) -> None:
+        """RQ's way, for a job on which others depend."""
+        job, queue = self._job(answer.claim), self._queue(answer.claim)
+        job.started_at, job.ended_at = answer.claim.started_at, rq_now()
+        job._result = answer.value
+        job._status = JobStatus.FINISHED
+        execution = answer.claim.execution(self.connection, self.name)
+        self.handle_job_success(job, queue, queue.started_job_registry, execution)
+        self.done += 1
+
+    def _fail(self, claimed: Claim, raised: Raised) -> None:
+        """RQ's way, retry policy included."""
+        self.failed += 1
+        with suppress(NoSuchJobError):  # deleted meanwhile
+            job = self._job(claimed)
+            job.started_at = claimed.started_at
+            execution = claimed.execution(self.connection, self.name)
+            self._finalize_failure(job, self._queue(claimed), execution, raised)
+
+    def _run(self, claimed: Claim) -> None:
+        """A job that isn't for the model, or asks for more than a batch gives: RQ's way."""
+        with suppress(NoSuchJobError):
+            job = self._job(claimed)
+            execution = claimed.execution(self.connection, self.name)
+            self.executions[execution.id] = execution
+            if self.perform_job(job, self._queue(claimed), execution):
+                self.done += 1
+            else:
+                self.failed += 1
+
+    def _job(self, claimed: Claim) -> Job:
+        return self.job_class.fetch(claimed.job_id, self.connection, self.serializer)
+
+    def _queue(self, claimed: Claim) -> Queue:
+        return next(queue for queue in self.queues if queue.name == claimed.queue)
+
+    def handle_job_failure(self, job: Job, *args: Any, **kwargs: Any) -> None:
+        if _is_late(job.meta, clock.now()):
+            job.retries_left = 0  # nobody waits any more
+        super().handle_job_failure(job, *args, **kwargs)
+
+    # --- what RQ asks Redis for every job, and we now and then ----------------------------------
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        if timeout is None and pipeline is None:
+            if time.monotonic() - self._beaten < HEARTBEAT_EVERY:
+                return
+            self._beaten = time.monotonic()
+        super().heartbeat(timeout, pipeline)
+
+    def check_for_suspension(self, burst: bool) -> None:
+        if time.monotonic() - self._looked >= SUSPENSION_EVERY:
+            super().check_for_suspension(burst)
+            self._looked = time.monotonic()
+
+    # --- stopping -----------------------------------------------------------------------------
+
+    def _shutdown(self) -> None:
+        """RQ raises StopRequested here, wherever the main thread is: a job just claimed would be
+        lost. We only leave word; `dequeue_job_and_maintain_ttl` reads it."""
+        self._stop_requested = True
+        self._stop_asked.set()
+
+    def teardown(self) -> None:
+        self._written.result()
+        super().teardown()
+
+
+def _time(meta: Any, name: str) -> float | None:
+    """A time that dispatch noted in the job's meta; a job of somebody else's may hold anything
+    there."""
+    noted = meta.get(name) if isinstance(meta, dict) else None
+    return noted if isinstance(noted, float | int) else None
+
+
+def _is_late(meta: Any, now: float) -> bool:
+    deadline = _time(meta, "deadline")
+    return deadline is not None and now > deadline
+
+
+def _is_asked_again(claimed: Claim) -> bool:
+    """Put back into the queue when its deadline had passed: by a person, in the admin."""
+    enqueued = claimed.enqueued_at
+    return enqueued is not None and _is_late(claimed.meta, enqueued.timestamp())
+
+
+def _waited(claimed: Claim, now: float) -> float:
+    """Seconds in the queue."""
+    since = _time(claimed.meta, "enqueued")
+    if _is_late(claimed.meta, now) and claimed.enqueued_at:
+        since = claimed.enqueued_at.timestamp()  # it is asked again
+    return 0.0 if since is None else max(0.0, now - since)

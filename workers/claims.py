@@ -1,0 +1,135 @@
+"""Claim, finish, put back: a worker takes many jobs in one step and answers them in another."""
+
+import zlib
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+from uuid import uuid4
+
+import orjson
+from redis import Redis
+from rq import Queue
+from rq.defaults import RQ_KEY_PREFIX
+from rq.executions import Execution
+from rq.utils import now, str_to_date, utcformat
+
+from workers.jobs import INFER
+from workers.queue import script
+from workers.wire import JSONSerializer
+
+# What `finish` says of a job.
+FENCED, WRITTEN, HAS_DEPENDENTS = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that this worker has taken and marked as started."""
+
+    job_id: str
+    execution_id: str
+    queue: str
+    data: bytes  # as RQ keeps it: the call, serialized and compressed
+    meta: dict[str, Any]
+    timeout: int  # seconds; 0 or less: none
+    result_ttl: int | None  # seconds; None: the worker's default
+    enqueued: bytes  # when, as RQ writes it
+    plain: bool  # nothing in it needs more than claim and finish do
+    started_at: datetime
+
+    @property
+    def enqueued_at(self) -> datetime | None:
+        return str_to_date(self.enqueued) if self.enqueued else None
+
+    def text(self) -> str | None:
+        """The text to infer; None for any other job, which is RQ's to run."""
+        if not self.plain:
+            return None
+        try:
+            function, _, args, kwargs = orjson.loads(zlib.decompress(self.data))
+        except (ValueError, TypeError, zlib.error):
+            return None
+        if function != INFER or kwargs or len(args) != 1 or not isinstance(args[0], str):
+            return None
+        text: str = args[0]
+        return text
+
+    def execution(self, connection: Redis, worker: str) -> Execution:
+        """The same, as RQ's own methods take it."""
+        execution = Execution(self.execution_id, self.job_id, connection, worker)
+        execution.created_at = execution.last_heartbeat = self.started_at
+        return execution
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a job returns."""
+
+    claim: Claim
+    value: Any
+    ttl: int  # seconds it is kept; negative: for ever
+
+
+def claim(connection: Redis, worker: str, queues: Sequence[Queue], limit: int) -> list[Claim]:
+    """Up to `limit` jobs that wait in `queues`, the first queue first. One round trip."""
+    started = now()
+    unique = uuid4().hex[:-4]
+    claimed = script("claim")(
+        keys=[queue.key for queue in queues],
+        args=[
+            *(RQ_KEY_PREFIX, worker, utcformat(started), started.timestamp(), limit),
+            # One random number for all: it is the call to the system that takes time.
+            *(f"{unique}{number:04x}" for number in range(limit)),
+        ],
+        client=connection,
+    )
+    return [
+        Claim(
+            job_id=job_id.decode(),
+            execution_id=execution_id.decode(),
+            queue=queue.decode(),
+            data=data,
+            meta=_meta(meta),
+            timeout=timeout,
+            result_ttl=result_ttl,
+            enqueued=enqueued,
+            plain=bool(plain),
+            started_at=started,
+        )
+        for job_id, execution_id, queue, data, meta, timeout, result_ttl, enqueued, plain in (
+            cast(list[list[Any]], claimed)
+        )
+    ]
+
+
+def finish(connection: Redis, worker: str, answers: Sequence[Answer], seconds: float) -> list[int]:
+    """Write the answers: WRITTEN, FENCED or HAS_DEPENDENTS for each. One round trip.
+
+    A FENCED one is lost to another worker; one that HAS_DEPENDENTS is RQ's to write. `seconds` is
+    how long the worker has worked on all of them.
+    """
+    ended = now()
+    args: list[Any] = [RQ_KEY_PREFIX, worker, utcformat(ended), ended.timestamp(), seconds]
+    for answer in answers:
+        claimed = answer.claim
+        args += (claimed.job_id, claimed.execution_id, claimed.queue, answer.ttl)
+        args += (claimed.started_at.timestamp(), b64encode(JSONSerializer.dumps(answer.value)))
+    return cast(list[int], script("finish")(args=args, client=connection))
+
+
+def put_back(connection: Redis, worker: str, claims: Sequence[Claim]) -> int:
+    """Put jobs that weren't begun back at the front of their queues; returns how many were."""
+    args = [RQ_KEY_PREFIX, worker]
+    for claimed in claims:
+        args += (claimed.job_id, claimed.execution_id, claimed.queue)
+    return cast(int, script("put_back")(args=args, client=connection))
+
+
+def _meta(raw: bytes) -> dict[str, Any]:
+    """A job of somebody else's may hold anything there."""
+    try:
+        meta = orjson.loads(raw) if raw else {}
+    except ValueError:
+        return {}
+    return meta if isinstance(meta, dict) else {}

@@ -1,0 +1,50 @@
+-- Writes the answers of jobs that succeeded: what RQ's `handle_job_success` writes, in one step.
+--
+-- ARGV    1 RQ's key prefix, 2 worker, 3 time as RQ writes it in jobs, 4 the same in Unix seconds,
+--         5 seconds the worker has worked on them, then for each job: id, execution id, queue,
+--         result_ttl, when it was started in Unix seconds, answer in base64
+-- returns for each job: 1 written; 0 not, the execution isn't the current one any more (fencing: the
+--         job was given to another worker, or deleted); 2 not, other jobs depend on this one
+local prefix, worker, time_text, time = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local index = prefix .. ':worker:' .. worker .. ':executions'
+local outcomes, written = {}, 0
+
+local function finish(id, execution_id, queue, ttl, started, answer)
+  local key = prefix .. ':job:' .. id
+  local composite = id .. ':' .. execution_id
+  local results = prefix .. ':results:' .. id
+  if redis.call('EXISTS', key .. ':dependents') == 1 then
+    return 2
+  end
+  redis.call('ZREM', prefix .. ':wip:' .. queue, composite)
+  redis.call('ZREM', prefix .. ':executions:' .. id, execution_id)
+  redis.call('SREM', index, composite)
+  local current = redis.call('DEL', prefix .. ':execution:' .. composite) == 1
+  if not current or redis.call('EXISTS', key) == 0 then
+    return 0
+  end
+  redis.call('HSET', key, 'status', 'finished', 'ended_at', time_text, 'last_heartbeat', time_text)
+  redis.call('XADD', results, 'MAXLEN', '~', 10, '*', 'type', 1, 'worker_name', worker,
+    'return_value', answer, 'execution_id', execution_id, 'execution_started_at', started,
+    'execution_ended_at', ARGV[4])
+  if ttl < 0 then
+    redis.call('ZADD', prefix .. ':finished:' .. queue, '+inf', id)
+  else
+    redis.call('EXPIRE', results, ttl)
+    redis.call('EXPIRE', key, ttl)
+    redis.call('ZADD', prefix .. ':finished:' .. queue, math.floor(time) + ttl, id)
+  end
+  written = written + 1
+  return 1
+end
+
+for first = 6, #ARGV, 6 do
+  outcomes[#outcomes + 1] = finish(ARGV[first], ARGV[first + 1], ARGV[first + 2],
+    tonumber(ARGV[first + 3]), ARGV[first + 4], ARGV[first + 5])
+end
+if written > 0 then
+  local key = prefix .. ':worker:' .. worker
+  redis.call('HINCRBY', key, 'successful_job_count', written)
+  redis.call('HINCRBYFLOAT', key, 'total_working_time', ARGV[5])
+end
+return outcomes

@@ -1,0 +1,17 @@
+-- Puts the jobs whose retry is due at the end of the queue. One script, so that no job is between
+-- two places if we die.
+--
+-- KEYS    scheduled registry, queue
+-- ARGV    1 time in Unix seconds, 2 prefix of job keys, 3 how many at most, 4 the queued status
+-- returns how many were put back
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], 0, ARGV[1], 'LIMIT', 0, ARGV[3])
+local put = 0
+for _, id in ipairs(due) do
+  redis.call('ZREM', KEYS[1], id)
+  if redis.call('EXISTS', ARGV[2] .. id) == 1 then
+    redis.call('HSET', ARGV[2] .. id, 'status', ARGV[4])
+    redis.call('RPUSH', KEYS[2], id)
+    put = put + 1
+  end
+end
+return put
