@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from django.conf import settings
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, SimpleWorker
 from rq.exceptions import NoSuchJobError, StopRequested
@@ -92,7 +93,8 @@ class BatchWorker(SimpleWorker):
         window = more(self._limit)
         if window and settings.VELO_BATCH_WAIT_MS and len(window) < self._limit:
             self._stop_asked.wait(settings.VELO_BATCH_WAIT_MS / 1000)
-            window += more(self._limit - len(window))
+            with suppress(RedisError):  # what is claimed already is answered all the same
+                window += more(self._limit - len(window))
         return window
 
     def _wait_for_jobs(self) -> None:
