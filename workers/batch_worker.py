@@ -146,16 +146,18 @@ class BatchWorker(SimpleWorker):
             lambda: self._guard([claimed for claimed, _ in jobs_of_model]),
         )
         for batch in batches:
-            answers, failures = [], []
+            answers, failures, waits = [], [], []
             for index, output in batch:
                 claimed, _ = jobs_of_model[index]
                 if isinstance(output, Output):
-                    value = vars(self.engine.prediction(output, _waited(claimed, now)))
+                    waits.append(_waited(claimed, now))
+                    value = vars(self.engine.prediction(output, waits[-1]))
                     answers.append(Answer(claimed, value, self._ttl(claimed)))
                 else:
                     failures.append((claimed, output))
             seconds, begun = time.perf_counter() - begun, time.perf_counter()
             self._write(answers, seconds)
+            self.engine.record_waits(waits)
             for claimed, raised in failures:
                 self._fail(claimed, raised)
 

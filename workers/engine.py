@@ -104,9 +104,12 @@ class Engine:
         [output] = self._call([encoded])
         return self.prediction(output, queue_time=0.0)
 
+    def record_waits(self, waits: Sequence[float]) -> None:
+        """Seconds that the jobs of a batch have been in the queue."""
+        self._recorder.record(LatencySample.Stage.QUEUE, self.label, *waits)
+
     def prediction(self, output: Output, queue_time: float) -> Prediction:
         """As it is sent; `queue_time`: seconds that its job waited."""
-        self._recorder.record(LatencySample.Stage.QUEUE, self.label, queue_time)
         return Prediction(
             embedding=cast(Sequence[float], output.vector),
             model_version=self.label,

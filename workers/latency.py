@@ -44,6 +44,8 @@ class Recorder:
 
     def record(self, stage: LatencySample.Stage, label: str, *durations: float) -> None:
         """Each of `durations` in seconds."""
+        if not durations:
+            return
         key = Key(timezone.now().replace(second=0, microsecond=0), stage.value, label)
         with self._lock:
             histogram = self._pending.setdefault(key, Histogram())

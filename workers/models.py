@@ -104,15 +104,6 @@ class Worker(models.Model):
         return self.id
 
 
-class LatencyQuerySet(QuerySet["LatencySample"]):
-    def summary(self) -> Histogram:
-        """All rows of this set as one histogram."""
-        merged = Histogram()
-        for sample in self:
-            merged.merge(sample.histogram)
-        return merged
-
-
 class LatencySample(models.Model):
     """How long one stage took in one minute with one version, over all processes."""
 
@@ -129,8 +120,6 @@ class LatencySample(models.Model):
     count = models.PositiveIntegerField(default=0)
     total = models.FloatField(default=0.0, help_text="Seconds.")
     buckets = models.JSONField(default=dict)
-
-    objects = LatencyQuerySet.as_manager()
 
     class Meta:
         ordering = ["-minute", "stage"]

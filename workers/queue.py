@@ -143,8 +143,7 @@ def enqueue(text: str, description: str, meta: dict[str, Any], ttl: int) -> tupl
     """Enqueue a text for the model, unless VELO_MAX_QUEUE wait already or nobody is alive.
 
     One round trip. `ttl`: seconds until Redis forgets the job if nobody has started it. Returns the
-    job's id and what it found. The fields are those of RQ's `enqueue_call`, which takes several
-    times as long to make them.
+    job's id and what it found. The fields are those that RQ's `enqueue_call` writes.
     """
     job_id = str(uuid4())
     now = utcformat(rq_now())
