@@ -28,6 +28,9 @@ class Nothing:
     """A model that does nothing."""
 
     name, version, source, task, dimensions = "nothing", "1", "benchmarks", "embed", 1
+    engine_chosen = "none"
+
+    def __init__(self, threads: int = 1) -> None: ...
 
     def encode(self, texts: Sequence[str]) -> list[Any]:
         from workers.predictors import Encoded
@@ -70,8 +73,8 @@ def measure() -> dict[str, list[dict[str, float]]]:
 
     from inference import dispatch
     from workers import jobs, leases, predictors, queue
-    from workers.engine import Engine
     from workers.latency import Recorder
+    from workers.runner import Runner
     from workers.wire import JSONSerializer
     from workers.worker import InferenceWorker
 
@@ -80,7 +83,7 @@ def measure() -> dict[str, list[dict[str, float]]]:
     settings.VELO_MAX_QUEUE = ENQUEUED
 
     def stock_worker() -> None:
-        jobs.install(Engine(Nothing(), "stock", Recorder()))  # type: ignore[arg-type]
+        jobs.install(Runner(Nothing(), "stock", Recorder()))  # type: ignore[arg-type]
         SimpleWorker([queued], connection=redis, serializer=JSONSerializer).work(
             burst=True, logging_level="WARNING"
         )

@@ -58,6 +58,22 @@ class ProblemSerializer(serializers.Serializer):
     job_id = serializers.CharField(required=False, help_text="Look it up in the admin.")
 
 
+class BatchesSerializer(serializers.Serializer):
+    count = serializers.IntegerField(help_text="Model calls since the start.")
+    mean_size = serializers.FloatField(allow_null=True, help_text="Texts in one call.")
+    sizes = serializers.DictField(
+        child=serializers.IntegerField(), help_text="Texts in a call: how many calls had as many."
+    )
+    padding = serializers.FloatField(
+        allow_null=True, help_text="The share of what the model computed that was padding, 0 to 1."
+    )
+
+
+class VersionStatSerializer(serializers.Serializer):
+    workers = serializers.IntegerField(help_text="Alive, with this version loaded.")
+    batches = BatchesSerializer(help_text="Of these workers together.")
+
+
 class WorkerStatSerializer(serializers.Serializer):
     last_seen = serializers.DateTimeField()
     model_version = serializers.CharField(allow_null=True)
@@ -65,11 +81,15 @@ class WorkerStatSerializer(serializers.Serializer):
     model_time = serializers.FloatField(
         allow_null=True, help_text="Mean seconds in the model, last 1000 calls."
     )
+    batches = BatchesSerializer()
 
 
 class StatSerializer(serializers.Serializer):
     workers = serializers.DictField(
         child=WorkerStatSerializer(), help_text="Live workers by their id."
+    )
+    model_versions = serializers.DictField(
+        child=VersionStatSerializer(), help_text="What the live workers have loaded."
     )
     queue_lenght = serializers.IntegerField(help_text="As queue_length; the name it was born with.")
     queue_length = serializers.IntegerField(help_text="Inputs that wait.")

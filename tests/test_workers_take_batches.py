@@ -11,8 +11,8 @@ from rq.job import Job, JobStatus
 
 from tests.jobs import enqueue
 from workers import claims, jobs, predictors, queue
-from workers.engine import Engine
 from workers.latency import Recorder
+from workers.runner import Runner
 from workers.wire import JSONSerializer
 from workers.worker import InferenceWorker
 
@@ -24,6 +24,7 @@ class Letters:
     text with "bad", as no real model does on demand."""
 
     name, version, source, task, dimensions = "letters", "1", "tests", "embed", 2
+    engine_chosen = "none"
 
     def __init__(self) -> None:
         self.calls: list[int] = []
@@ -51,7 +52,7 @@ class Letters:
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Letters]:
     letters = Letters()
-    monkeypatch.setattr(predictors, "load", lambda: letters)
+    monkeypatch.setattr(predictors, "load", lambda threads: letters)
     yield letters
     jobs.install(None)
 
@@ -296,13 +297,13 @@ def test_field_by_field_as_stock_rq_does_it(
         log_result_lifespan = False
 
     def stock() -> None:
-        jobs.install(Engine(model, "w", Recorder()))
+        jobs.install(Runner(model, "w", Recorder()))
         Stock(
             [queue.queue()], name="w", connection=queue.connection(), serializer=JSONSerializer
         ).work(burst=True)
 
     # The answers hold how long they took: here they may not differ.
-    monkeypatch.setattr("workers.engine.time.perf_counter", lambda: 0.0)
+    monkeypatch.setattr("workers.runner.time.perf_counter", lambda: 0.0)
     monkeypatch.setattr("workers.batch_worker._waited", lambda claimed, now: 0.0)
     by_stock = states(stock, model)
     by_us = states(lambda: work(name="w"), model)

@@ -15,7 +15,10 @@ VELO_PREDICTOR = env.choice("VELO_PREDICTOR", ("embed", "sleep"), "embed")  # sl
 VELO_MODEL_PATH = env.text("VELO_MODEL_PATH")  # model folder; empty: the packaged all-MiniLM-L6-v2
 VELO_MODEL_NAME = env.text("VELO_MODEL_NAME")  # empty: the folder's name
 VELO_SLEEP_MS = env.integer("VELO_SLEEP_MS", 10)  # the stand-in model's time for one text
-VELO_THREADS = env.integer("VELO_THREADS", 0)  # torch threads a worker; 0: cores / workers here
+VELO_ENGINE = env.choice("VELO_ENGINE", ("auto", "torch", "openvino"), "auto")
+VELO_DTYPE = env.choice("VELO_DTYPE", ("auto", "fp32", "bf16"), "auto")
+VELO_DEVICE = env.text("VELO_DEVICE", "auto")  # or cpu, cuda, cuda:1, mps
+VELO_THREADS = env.integer("VELO_THREADS", 0)  # a worker's, in the model; 0: cores / workers here
 
 # What a request may ask
 VELO_MAX_INPUT_CHARS = env.integer("VELO_MAX_INPUT_CHARS", 200_000, minimum=1)

@@ -11,6 +11,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django_rq.settings import get_queues_map
 
+from workers.figures import BatchFigures
 from workers.models import LatencySample, ModelVersion, Worker
 
 NOTHING = "–"
@@ -51,6 +52,27 @@ def milliseconds(seconds: float | None) -> SafeString:
 
 def link(url: str, text: object) -> SafeString:
     return format_html('<a href="{}">{}</a>', url, text)
+
+
+def decimal(number: float | None) -> str:
+    return NOTHING if number is None else f"{number:.1f}"
+
+
+def percent(share: float | None) -> SafeString:
+    return whole(NOTHING if share is None else f"{share:.1%}")
+
+
+def bars(counts: dict[str, int]) -> SafeString:
+    """One bar for each count, the longest as long as there is room."""
+    if not counts:
+        return whole(NOTHING)
+    most = max(counts.values())
+    rows = format_html_join(
+        "",
+        '<tr><th>{}</th><td><meter max="{}" value="{}"></meter></td><td>{}</td></tr>',
+        ((name, most, count, f"{count:,}") for name, count in counts.items()),
+    )
+    return format_html('<table class="velo-bars">{}</table>', rows)
 
 
 class Window(admin.ModelAdmin):
@@ -104,6 +126,8 @@ class WorkerAdmin(Window):
         "done",
         "failed",
         "mean_model_time",
+        "batch_size",
+        "padding",
     )
     list_filter = (HealthFilter, "node", "model_version")
     search_fields = ("id", "node", "note")
@@ -122,6 +146,10 @@ class WorkerAdmin(Window):
         "jobs_done",
         "jobs_failed",
         "mean_model_time",
+        "batch_size",
+        "batch_sizes",
+        "padding",
+        "engine",
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Worker]:
@@ -171,6 +199,18 @@ class WorkerAdmin(Window):
     def mean_model_time(self, worker: Worker) -> SafeString:
         return milliseconds(worker.model_time)
 
+    @admin.display(description="batch")
+    def batch_size(self, worker: Worker) -> str:
+        return decimal(BatchFigures(worker.batches).mean_size)
+
+    @admin.display(description="batches by size")
+    def batch_sizes(self, worker: Worker) -> SafeString:
+        return bars(BatchFigures(worker.batches).ranges())
+
+    @admin.display(description="padding")
+    def padding(self, worker: Worker) -> SafeString:
+        return percent(BatchFigures(worker.batches).padding)
+
 
 @admin.register(ModelVersion)
 class ModelVersionAdmin(Window):
@@ -181,6 +221,8 @@ class ModelVersionAdmin(Window):
         "task",
         "dimensions",
         "live_workers",
+        "batch_size",
+        "padding",
         "latency",
         "first_seen",
     )
@@ -194,7 +236,11 @@ class ModelVersionAdmin(Window):
         "dimensions",
         "source",
         "first_seen",
+        "engine",
         "live_workers",
+        "batch_size",
+        "batch_sizes",
+        "padding",
         "latency",
     )
 
@@ -214,6 +260,18 @@ class ModelVersionAdmin(Window):
     def live_workers(self, version: Any) -> SafeString:
         url = reverse("admin:workers_worker_changelist")
         return link(f"{url}?health=alive&model_version__id__exact={version.pk}", version.alive)
+
+    @admin.display(description="batch")
+    def batch_size(self, version: ModelVersion) -> str:
+        return decimal(version.workers.alive().batch_figures().mean_size)
+
+    @admin.display(description="batches by size")
+    def batch_sizes(self, version: ModelVersion) -> SafeString:
+        return bars(version.workers.alive().batch_figures().ranges())
+
+    @admin.display(description="padding")
+    def padding(self, version: ModelVersion) -> SafeString:
+        return percent(version.workers.alive().batch_figures().padding)
 
     @admin.display(description="latency")
     def latency(self, version: ModelVersion) -> SafeString:

@@ -20,8 +20,8 @@ from rq.worker import WorkerStatus
 
 from workers import claims, host
 from workers.claims import Answer, Claim
-from workers.engine import Engine, Output, Raised
 from workers.queue import clock
+from workers.runner import Output, Raised, Runner
 from workers.wire import JSONSerializer
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0  # seconds between two tries to reach Redi
 
 
 class BatchWorker(SimpleWorker):
-    """Answers with the engine it is given; any job that isn't for the model runs as RQ runs it."""
+    """Answers with the runner it is given; any job that isn't for the model runs as RQ runs it."""
 
     log_result_lifespan = False
 
@@ -42,7 +42,7 @@ class BatchWorker(SimpleWorker):
         # django-rq's commands pass pickle here, whatever the queue's settings say.
         kwargs["serializer"] = JSONSerializer
         super().__init__(*args, **kwargs)
-        self.engine: Engine | None = None
+        self.runner: Runner | None = None
         self.threads = settings.VELO_THREADS or host.threads(1)
         self.done = self.failed = 0  # jobs
         self._stop_asked = threading.Event()
@@ -135,11 +135,11 @@ class BatchWorker(SimpleWorker):
         return for_model, others
 
     def _infer(self, jobs_of_model: list[tuple[Claim, str]]) -> None:
-        assert self.engine
-        self.engine.use_threads(self.threads)
+        assert self.runner
+        self.runner.use_threads(self.threads)
         now = clock.now()
         begun = time.perf_counter()
-        batches = self.engine.run(
+        batches = self.runner.run(
             [text for _, text in jobs_of_model],
             settings.VELO_BATCH_MAX,
             settings.VELO_BATCH_TOKENS,
@@ -151,13 +151,13 @@ class BatchWorker(SimpleWorker):
                 claimed, _ = jobs_of_model[index]
                 if isinstance(output, Output):
                     waits.append(_waited(claimed, now))
-                    value = vars(self.engine.prediction(output, waits[-1]))
+                    value = vars(self.runner.prediction(output, waits[-1]))
                     answers.append(Answer(claimed, value, self._ttl(claimed)))
                 else:
                     failures.append((claimed, output))
             seconds, begun = time.perf_counter() - begun, time.perf_counter()
             self._write(answers, seconds)
-            self.engine.record_waits(waits)
+            self.runner.record_waits(waits)
             for claimed, raised in failures:
                 self._fail(claimed, raised)
 

@@ -1,10 +1,11 @@
-"""The machine a worker runs on: which one it is, and how many cores it may use."""
+"""The machine a worker runs on: which one it is, and what its processor offers."""
 
 import os
 import socket
 from pathlib import Path
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+CPU_INFO = Path("/proc/cpuinfo")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -28,6 +29,15 @@ def cores() -> int:
     except (OSError, ValueError):  # no cgroup, or "max": no quota
         pass
     return max(1, available)
+
+
+def computes_bf16() -> bool:
+    """Whether the processor has instructions for bfloat16, as far as the system says."""
+    try:
+        words = set(CPU_INFO.read_text().split())
+    except OSError:
+        return False
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})  # the last on ARM
 
 
 def threads(workers: int) -> int:

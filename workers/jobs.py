@@ -20,26 +20,26 @@ class Prediction:
     model_time: float  # seconds in the model
 
 
-class Engine(Protocol):
+class Runner(Protocol):
     """What a worker installs here: it holds the model."""
 
     def infer(self, text: str) -> Prediction: ...
 
 
-_engine: Engine | None = None
+_runner: Runner | None = None
 
 
-def install(engine: Engine | None) -> None:
-    """From now on this process answers jobs with `engine`."""
-    global _engine
-    _engine = engine
+def install(runner: Runner | None) -> None:
+    """From now on this process answers jobs with `runner`."""
+    global _runner
+    _runner = runner
 
 
 def infer(text: str) -> dict[str, Any]:
     """The job function. Returns the fields of a Prediction."""
-    if _engine is None:
+    if _runner is None:
         raise RuntimeError(
             "This process has no model in memory. Inference jobs need the worker class "
             "workers.worker.InferenceWorker, which `manage.py rqworker` starts."
         )
-    return asdict(_engine.infer(text))
+    return asdict(_runner.infer(text))

@@ -12,6 +12,7 @@ from django.db.models import Case, ExpressionWrapper, F, Q, QuerySet, Value, Whe
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from workers.figures import BatchFigures
 from workers.histogram import Histogram
 
 
@@ -28,6 +29,9 @@ class ModelVersion(models.Model):
     source = models.CharField(max_length=1000, help_text="Where its files were read.")
     task = models.CharField(max_length=32)
     dimensions = models.PositiveIntegerField(help_text="Numbers in one answer.")
+    engine = models.TextField(
+        blank=True, help_text="What computes it, and why; as the last worker that loaded it chose."
+    )
     state = models.CharField(max_length=16, choices=State, default=State.REGISTERED)
     first_seen = models.DateTimeField(auto_now_add=True)
 
@@ -50,6 +54,10 @@ class WorkerQuerySet(QuerySet["Worker"]):
 
     def alive(self) -> "WorkerQuerySet":
         return self.filter(self._living())
+
+    def batch_figures(self) -> BatchFigures:
+        """Of all these workers together."""
+        return BatchFigures.sum(self.values_list("batches", flat=True))
 
     def with_health(self) -> "WorkerQuerySet":
         """Adds `health`: the state, or "lost" where a worker fell silent; and `silent_for`."""
@@ -94,6 +102,8 @@ class Worker(models.Model):
     model_time = models.FloatField(
         null=True, blank=True, help_text="Mean seconds in the model, last 1000 calls."
     )
+    engine = models.TextField(blank=True, help_text="What computes the model here, and why.")
+    batches = models.JSONField(default=dict, help_text="Sizes and padding, since the start.")
 
     objects = WorkerQuerySet.as_manager()
 

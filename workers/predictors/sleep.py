@@ -21,6 +21,7 @@ class SleepPredictor:
     source = "workers.predictors.sleep"
     task = "embed"
     dimensions = DIMENSIONS
+    engine_chosen = "none: it only sleeps"
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -45,5 +46,5 @@ def _vector(text: str) -> Vector:
     return vector / numpy.linalg.norm(vector)
 
 
-def load() -> SleepPredictor:
+def load(threads: int) -> SleepPredictor:
     return SleepPredictor(settings.VELO_SLEEP_MS / 1000)

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import cast
 
+import numpy
+
 from workers import batching, predictors
+from workers.figures import BatchFigures
 from workers.jobs import Prediction
 from workers.latency import Recorder
 from workers.models import LatencySample
@@ -17,6 +20,10 @@ from workers.models import LatencySample
 TIMES_KEPT = 1000
 Raised = tuple[type[BaseException], BaseException, TracebackType | None]
 Guard = Callable[[], AbstractContextManager[object]]
+
+
+class NotFinite(Exception):
+    """The predictor gave infinity or no number at all, which JSON can't say."""
 
 
 class WrongNumber(Exception):
@@ -32,7 +39,7 @@ class Output:
     seconds: float  # that the model call took, for the whole batch
 
 
-class Engine:
+class Runner:
     """Answers texts with the predictor it holds."""
 
     def __init__(self, predictor: predictors.Predictor, worker: str, recorder: Recorder) -> None:
@@ -41,6 +48,7 @@ class Engine:
         self._worker = worker
         self._recorder = recorder
         self._times: deque[float] = deque(maxlen=TIMES_KEPT)
+        self.batches = BatchFigures()
         self._threads = 0
 
     def use_threads(self, threads: int) -> None:
@@ -92,9 +100,12 @@ class Engine:
         vectors = self.predictor.predict(batch)
         if len(vectors) != len(batch):
             raise WrongNumber(f"{len(batch)} texts, but {len(vectors)} outputs")
+        if not all(numpy.isfinite(vector).all() for vector in vectors):
+            raise NotFinite("The model's output has numbers that are infinite or not numbers")
         seconds = time.perf_counter() - started
         times = [seconds] * len(batch)
         self._times += times
+        self.batches.add([encoded.tokens for encoded in batch])
         self._recorder.record(LatencySample.Stage.MODEL, self.label, *times)
         return [Output(one, vector, seconds) for one, vector in zip(batch, vectors, strict=True)]
 

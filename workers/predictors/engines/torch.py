@@ -1,0 +1,68 @@
+"""The forward pass in torch: on the CPU in fp32 the reference, and the engine for GPUs."""
+
+import copy
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from workers import host
+from workers.predictors.engines import Tokens, Vectors
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Pooled(torch.nn.Module):
+    """An encoder and its pooling: ids and mask (texts, tokens) to (texts, dimensions)."""
+
+    def __init__(self, encoder: PreTrainedModel, pooling: str) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pooling = pooling  # as in folder.Layout
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        hidden = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        if self.pooling == "lasttoken":
+            # The last position whose mask is 1, whichever side the padding is on.
+            last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
+            return hidden[torch.arange(hidden.shape[0]), last]
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        if self.pooling == "max":
+            return hidden.masked_fill(weights == 0, float("-inf")).amax(1)
+        return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+
+
+class TorchEngine:
+    def __init__(self, model: Pooled, dtype: str, device: str) -> None:
+        self.name = f"torch {torch.__version__.partition('+')[0]} {dtype} on {device}"
+        self._device = torch.device(device)
+        if (dtype, device) != ("fp32", "cpu"):
+            # The original stays as it is: it is the reference.
+            model = copy.deepcopy(model).to(self._device, DTYPES[dtype])
+        self._model = model
+
+    @torch.inference_mode()
+    def forward(self, ids: Tokens, mask: Tokens) -> Vectors:
+        vectors = self._model(
+            torch.from_numpy(ids).to(self._device), torch.from_numpy(mask).to(self._device)
+        )
+        found: Vectors = vectors.cpu().numpy()
+        return found
+
+    def use_threads(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+
+
+def best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def computes_bf16(device: str) -> bool:
+    """With units of its own; elsewhere bf16 would be emulated, slower than fp32."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and host.computes_bf16()
