@@ -97,7 +97,7 @@ def measure() -> dict[str, list[dict[str, float]]]:
 
     def our_enqueue() -> None:
         for _ in range(ENQUEUED):
-            dispatch._enqueue("text")
+            queue.enqueue([dispatch._job("text")])
 
     def run(what: Callable[[], None], count: int, waiting: int) -> dict[str, float]:
         redis.flushall()

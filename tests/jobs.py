@@ -10,5 +10,6 @@ from workers.wire import JSONSerializer
 def enqueue(text: str) -> Job:
     """With somebody alive, or it would be refused."""
     leases.renew("a test", [queue.QUEUE])
-    job_id = dispatch._enqueue(text)
-    return Job.fetch(job_id, queue.connection(), JSONSerializer)
+    job = dispatch._job(text)
+    assert queue.enqueue([job]).admitted
+    return Job.fetch(job.id, queue.connection(), JSONSerializer)

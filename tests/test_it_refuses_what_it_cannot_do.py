@@ -5,6 +5,7 @@ These run Velo's web code in this process, on a real Valkey; where a worker must
 
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache
@@ -19,9 +20,8 @@ from django_rq.utils import requeue_job
 from rq import Queue
 from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry
-from rq.results import Result
 
-from inference import dispatch
+from inference.exchange import Ended, Exchange
 from tests.jobs import enqueue
 from tests.stack import stack
 from tests.waiting import eventually
@@ -155,7 +155,7 @@ class Broken:
 @pytest.fixture
 def broken_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Broken]:
     broken = Broken()
-    monkeypatch.setattr(predictors, "load", lambda: broken)
+    monkeypatch.setattr(predictors, "load", lambda threads: broken)
     yield broken
     jobs.install(None)
 
@@ -165,15 +165,13 @@ def test_a_model_that_raises_is_500_with_the_jobs_id(
 ) -> None:
     settings.VELO_RETRY_MAX, settings.VELO_RETRY_INTERVALS = 2, [0]
     leases.renew("this test", [queue.QUEUE])
-    admit = dispatch._enqueue
-
-    def admit_and_work(text: str) -> str:
-        job_id = admit(text)
-        work()
-        return job_id
-
-    monkeypatch.setattr(dispatch, "_enqueue", admit_and_work)
-    answer = post()
+    answers: list[Any] = []
+    asking = threading.Thread(target=lambda: answers.append(post()))
+    asking.start()
+    eventually(lambda: queue.load().waiting)
+    work()
+    asking.join()
+    [answer] = answers
     assert answer.status_code == 500
     problem = answer.json()
     assert problem["code"] == "model_failed"
@@ -245,10 +243,9 @@ def test_a_job_in_a_process_without_a_model_says_what_is_missing() -> None:
 def test_a_request_asks_nothing_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing between HTTP in and HTTP out; only Velo's own threads write, now and then."""
     prediction = jobs.Prediction([0.6, 0.8], "m@1", "w", 3, False, 0.001, 0.010)
-    result = Result(
-        "id", Result.Type.SUCCESSFUL, queue.connection(), return_value=asdict(prediction)
-    )
-    monkeypatch.setattr(dispatch, "_wait", lambda job, deadline: result)
+    value = b64encode(JSONSerializer.dumps(asdict(prediction)))
+    ended = Ended({b"type": b"1", b"return_value": value})
+    monkeypatch.setattr(Exchange, "ask", lambda *args: ended)
     with CaptureQueriesContext(database) as queries:
         assert post().json() == [0.6, 0.8]
     assert len(queries) == 0

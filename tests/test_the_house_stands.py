@@ -46,9 +46,9 @@ def test_only_predictors_import_torch() -> None:
             assert not imports(path) & HEAVY, path
 
 
-def test_only_dispatch_knows_rq() -> None:
+def test_only_dispatch_and_its_exchange_know_rq() -> None:
     for path in (ROOT / "inference").rglob("*.py"):
-        if path.name != "dispatch.py":
+        if path.name not in ("dispatch.py", "exchange.py"):
             assert not imports(path) & {"rq", "redis", "django_rq"}, path
 
 

@@ -4,10 +4,12 @@ The keys and fields are RQ's own, so that `rq info`, django-rq's pages and `Job.
 """
 
 import json
+import math
 import threading
 import time
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -31,6 +33,7 @@ from workers.wire import JSONSerializer
 QUEUE = "default"
 
 PROMOTE_AT_MOST = 1000
+ENQUEUE_AT_MOST = 256  # in one step
 UNSET = dict.fromkeys(
     (
         "started_at",
@@ -118,11 +121,11 @@ clock = Clock()
 
 @dataclass(frozen=True)
 class Load:
-    """What an arriving request finds."""
+    """What arriving requests find."""
 
     waiting: int  # inputs in the queue
     workers: int  # alive, with a loaded model
-    admitted: bool = False  # and whether its job was let in
+    admitted: int = 0  # jobs that were let in, of those that arrived together
 
 
 def load(name: str = QUEUE) -> Load:
@@ -139,24 +142,32 @@ def leases_key(name: str) -> str:
     return f"velo:leases:{name}"
 
 
-def enqueue(text: str, description: str, meta: dict[str, Any], ttl: int) -> tuple[str, Load]:
-    """Enqueue a text for the model, unless VELO_MAX_QUEUE wait already or nobody is alive.
+@dataclass(frozen=True)
+class NewJob:
+    """A text for the model, on its way into the queue."""
 
-    One round trip. `ttl`: seconds until Redis forgets the job if nobody has started it. Returns the
-    job's id and what it found. The fields are those that RQ's `enqueue_call` writes.
+    text: str
+    description: str  # in the admin's list of jobs
+    meta: dict[str, Any]
+    id: str = field(default_factory=lambda: str(uuid4()))
+
+
+def enqueue(jobs: Sequence[NewJob], bell: str | None = None) -> Load:
+    """Enqueue up to ENQUEUE_AT_MOST jobs, as many of them as there is room for below
+    VELO_MAX_QUEUE, the first ones first; none if nobody is alive.
+
+    One round trip. `bell`: a stream that gets an entry, for whoever waits there. The fields are
+    those that RQ's `enqueue_call` writes.
     """
-    job_id = str(uuid4())
     now = utcformat(rq_now())
     fields: dict[str, Any] = {
         "created_at": now,
         "enqueued_at": now,
-        "data": zlib.compress(JSONSerializer.dumps([INFER, None, [text], {}])),
-        "description": description,
-        "meta": JSONSerializer.dumps(meta),
         "origin": QUEUE,
         "status": "queued",
         "timeout": settings.VELO_JOB_TIMEOUT,
-        "ttl": ttl,
+        # Redis forgets a job that still waits when its caller is gone, even if we are gone too.
+        "ttl": (ttl := math.ceil(settings.VELO_REQUEST_TIMEOUT)),
         "result_ttl": settings.VELO_RESULT_TTL,
         "failure_ttl": settings.VELO_FAILURE_TTL,
         **UNSET,
@@ -164,15 +175,17 @@ def enqueue(text: str, description: str, meta: dict[str, Any], ttl: int) -> tupl
     if settings.VELO_RETRY_MAX:
         fields["retries_left"] = settings.VELO_RETRY_MAX
         fields["retry_intervals"] = json.dumps(settings.VELO_RETRY_INTERVALS)
+    args: list[Any] = [RQ_KEY_PREFIX, ttl, settings.VELO_MAX_QUEUE, 2 * len(fields)]
+    args += (word for item in fields.items() for word in item)
+    for job in jobs:
+        data = zlib.compress(JSONSerializer.dumps([INFER, None, [job.text], {}]))
+        args += (job.id, data, job.description, JSONSerializer.dumps(job.meta))
     waiting, workers, admitted = script("enqueue")(
-        keys=[Job.key_for(job_id), queue().key, leases_key(QUEUE)],
-        args=[
-            *(RQ_KEY_PREFIX, job_id, ttl, settings.VELO_MAX_QUEUE),
-            *(word for field in fields.items() for word in field),
-        ],
+        keys=[queue().key, leases_key(QUEUE), *([bell] if bell else [])],
+        args=args,
         client=connection(),
     )
-    return job_id, Load(waiting, workers, bool(admitted))
+    return Load(waiting, workers, admitted)
 
 
 def withdraw(job_id: str) -> bool:

@@ -1,18 +1,30 @@
--- Lets a job in and enqueues it, in one step: what RQ's `enqueue_call` writes, if there is room and
--- somebody to do it.
+-- Lets jobs in and enqueues them, in one step: what RQ's `enqueue_call` writes, if there is room and
+-- somebody to do them.
 --
--- KEYS    job, queue, the queue's leases
--- ARGV    1 RQ's key prefix, 2 job id, 3 seconds that the job may wait, 4 most jobs that may wait,
---         5… fields and values of the job
--- returns how many wait before it and how many workers are alive, and 1 if it was enqueued
+-- KEYS    queue, the queue's leases, and a stream to ring if anybody listens there
+-- ARGV    1 RQ's key prefix, 2 seconds that a job may wait, 3 most jobs that may wait, 4 how many words
+--         follow, 5… fields and values that all the jobs have, then for each job: id, data,
+--         description, meta
+-- returns how many wait before them, how many workers are alive, and how many of the jobs, the first
+--         ones, were enqueued
 local time = redis.call('TIME')
-local waiting = redis.call('LLEN', KEYS[2])
-local workers = redis.call('ZCOUNT', KEYS[3], time[1] + time[2] / 1e6, '+inf')
-if workers == 0 or waiting >= tonumber(ARGV[4]) then
-  return {waiting, workers, 0}
+local waiting = redis.call('LLEN', KEYS[1])
+local workers = redis.call('ZCOUNT', KEYS[2], time[1] + time[2] / 1e6, '+inf')
+local first = 5 + ARGV[4]
+local room = workers > 0 and tonumber(ARGV[3]) - waiting or 0
+local admitted = math.max(0, math.min(room, (#ARGV - first + 1) / 4))
+if admitted > 0 then
+  redis.call('SADD', ARGV[1] .. ':queues', KEYS[1])
 end
-redis.call('SADD', ARGV[1] .. ':queues', KEYS[2])
-redis.call('HSET', KEYS[1], unpack(ARGV, 5))
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-redis.call('RPUSH', KEYS[2], ARGV[2])
-return {waiting, workers, 1}
+for i = first, first + 4 * (admitted - 1), 4 do
+  local key = ARGV[1] .. ':job:' .. ARGV[i]
+  redis.call('HSET', key, 'data', ARGV[i + 1], 'description', ARGV[i + 2], 'meta', ARGV[i + 3],
+    unpack(ARGV, 5, first - 1))
+  redis.call('EXPIRE', key, ARGV[2])
+  redis.call('RPUSH', KEYS[1], ARGV[i])
+end
+if admitted > 0 and KEYS[3] then
+  redis.call('XADD', KEYS[3], 'MAXLEN', 1, '*', 'jobs', admitted)
+  redis.call('EXPIRE', KEYS[3], 60)
+end
+return {waiting, workers, admitted}
