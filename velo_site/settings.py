@@ -89,11 +89,11 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "velo_site.middleware.AdminSession",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "velo_site.middleware.AdminAuthentication",
+    "velo_site.middleware.AdminMessages",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
