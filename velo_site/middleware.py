@@ -23,7 +23,9 @@ class AdminAuthentication(AuthenticationMiddleware):
         return (super().__call__ if is_for_admin(request) else self.get_response)(request)
 
     def process_view(self, request: HttpRequest, *view: Any) -> HttpResponseBase | None:
-        return super().process_view(request, *view) if is_for_admin(request) else None
+        if not is_for_admin(request):
+            return None
+        return super().process_view(request, *view)  # type: ignore[misc]
 
 
 class AdminMessages(MessageMiddleware):

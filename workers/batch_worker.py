@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
 from typing import Any, cast
 
 from django.conf import settings
@@ -18,8 +19,9 @@ from rq.timeouts import JobTimeoutException
 from rq.utils import now as rq_now
 from rq.worker import WorkerStatus
 
-from workers import claims, host
+from workers import batching, claims, host
 from workers.claims import Answer, Claim
+from workers.predictors import Encoded
 from workers.queue import clock
 from workers.runner import Output, Raised, Runner
 from workers.wire import JSONSerializer
@@ -31,6 +33,16 @@ WAIT_ONE_OF_MANY = 0.05  # seconds for a job in the first of several queues, uns
 HEARTBEAT_EVERY = 10.0  # seconds; RQ forgets a worker after worker_ttl + 60
 SUSPENSION_EVERY = 1.0  # seconds until `rqsuspend` is seen
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0  # seconds between two tries to reach Redis
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Claimed jobs, sorted out."""
+
+    for_model: list[Claim]
+    encoded: list[Encoded | Raised]  # of each of them
+    others: list[Claim]
+    at: float  # when, by Redis's clock
 
 
 class BatchWorker(SimpleWorker):
@@ -49,6 +61,7 @@ class BatchWorker(SimpleWorker):
         self._window = self._limit = settings.VELO_BATCH_MAX
         self._beaten = self._looked = -float("inf")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="worker answers")
+        self._claimer = ThreadPoolExecutor(1, thread_name_prefix="worker claims")
         self._written: Future[None] = Future()
         self._written.set_result(None)
 
@@ -105,22 +118,19 @@ class BatchWorker(SimpleWorker):
         self.connection.blmove(first, first, cast(int, timeout), "LEFT", "LEFT")
 
     def execute_job(self, window: Any, queue: Queue) -> None:
-        """Answer a window of claimed jobs: those that are for the model in batches, and one other,
-        if there is any, as RQ would; further ones wait for their turn in the queue."""
-        for_model, others = self._sort(window)
-        if for_model:
-            self._infer(for_model)
-        if others:
-            first, *rest = others
-            if rest:
-                claims.put_back(self.connection, self.name, rest)
-            self._run(first)
-        self._limit = 1 if others else self._window
+        """Answer a window of claimed jobs, and those that are claimed while the model computes."""
+        prepared: Prepared | None = self._prepare(window)
+        while prepared:
+            following = self._infer(prepared) if prepared.for_model else None
+            if prepared.others:
+                self._run_first(prepared.others)
+            self._limit = 1 if prepared.others else self._window
+            prepared = following.result() if following else None
 
-    def _sort(self, window: list[Claim]) -> tuple[list[tuple[Claim, str]], list[Claim]]:
-        """Those for the model with their texts, and the others; late ones are dropped."""
+    def _prepare(self, window: list[Claim]) -> Prepared:
+        """Sort out those for the model, with their texts encoded; late ones are dropped."""
         now = clock.now()
-        for_model, others = [], []
+        for_model, texts, others = [], [], []
         for claimed in window:
             text = claimed.text()
             if _is_late(claimed.meta, now) and not _is_asked_again(claimed):
@@ -129,37 +139,83 @@ class BatchWorker(SimpleWorker):
                 with suppress(NoSuchJobError):
                     self._job(claimed).delete()
             elif text is not None:
-                for_model.append((claimed, text))
+                for_model.append(claimed)
+                texts.append(text)
             else:
                 others.append(claimed)
-        return for_model, others
+        assert self.runner
+        return Prepared(for_model, self.runner.encode(texts), others, now)
 
-    def _infer(self, jobs_of_model: list[tuple[Claim, str]]) -> None:
+    def _ahead(self) -> Prepared | None:
+        """In a thread of its own, while the model computes: what waits now is claimed and encoded
+        when the model is free."""
+        try:
+            window = self._claim()
+            return self._prepare(window) if window else None
+        except RedisError as error:
+            log.warning("worker %s: Redis: %s", self.name, error)
+            return None
+
+    def _may_claim_ahead(self) -> bool:
+        """Now and then RQ's own loop has its turn: it looks for a suspension, and after itself."""
+        looked = time.monotonic() - self._looked < SUSPENSION_EVERY
+        return looked and not self._stop_requested and self._limit == self._window > 1
+
+    def _infer(self, prepared: Prepared) -> Future[Prepared | None] | None:
+        """Returns what is claimed meanwhile, if anything may be."""
         assert self.runner
         self.runner.use_threads(self.threads)
-        now = clock.now()
         begun = time.perf_counter()
-        batches = self.runner.run(
-            [text for _, text in jobs_of_model],
+        readable = []
+        for index, one in enumerate(prepared.encoded):
+            if isinstance(one, Encoded):
+                readable.append((index, one))
+            else:
+                self._fail(prepared.for_model[index], one)
+        batches = batching.cut(
+            [one.tokens for _, one in readable],
             settings.VELO_BATCH_MAX,
             settings.VELO_BATCH_TOKENS,
-            lambda: self._guard([claimed for claimed, _ in jobs_of_model]),
         )
-        for batch in batches:
-            answers, failures, waits = [], [], []
-            for index, output in batch:
-                claimed, _ = jobs_of_model[index]
-                if isinstance(output, Output):
-                    waits.append(_waited(claimed, now))
-                    value = vars(self.runner.prediction(output, waits[-1]))
-                    answers.append(Answer(claimed, value, self._ttl(claimed)))
-                else:
-                    failures.append((claimed, output))
-            seconds, begun = time.perf_counter() - begun, time.perf_counter()
-            self._write(answers, seconds)
-            self.runner.record_waits(waits)
-            for claimed, raised in failures:
-                self._fail(claimed, raised)
+        following = None
+        for number, batch in enumerate(batches, 1):
+            if number == len(batches) and not prepared.others and self._may_claim_ahead():
+                following = self._claimer.submit(self._ahead)
+            jobs_of_batch = [prepared.for_model[readable[i][0]] for i in batch]
+            outputs = self.runner.answers(
+                [readable[i][1] for i in batch], lambda: self._guard(prepared.for_model)
+            )
+            begun = self._answer(jobs_of_batch, outputs, prepared.at, begun)
+        return following
+
+    def _answer(
+        self, jobs: list[Claim], outputs: list[Output | Raised], started: float, begun: float
+    ) -> float:
+        """Write what the model said of a batch. `started`: when it was taken up, by Redis's clock;
+        `begun`: since when the worker has worked on it; returns when that was over."""
+        assert self.runner
+        answers, failures, waits = [], [], []
+        for claimed, output in zip(jobs, outputs, strict=True):
+            if isinstance(output, Output):
+                waits.append(_waited(claimed, started))
+                value = vars(self.runner.prediction(output, waits[-1]))
+                answers.append(Answer(claimed, value, self._ttl(claimed)))
+            else:
+                failures.append((claimed, output))
+        ended = time.perf_counter()
+        self._write(answers, ended - begun)
+        self.runner.record_waits(waits)
+        for claimed, raised in failures:
+            self._fail(claimed, raised)
+        return ended
+
+    def _run_first(self, others: list[Claim]) -> None:
+        """One job that isn't for the model, as RQ would; further ones wait for their turn in the
+        queue."""
+        first, *rest = others
+        if rest:
+            claims.put_back(self.connection, self.name, rest)
+        self._run(first)
 
     def _ttl(self, claimed: Claim) -> int:
         """Seconds that the answer is kept."""

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
@@ -11,11 +11,12 @@ from typing import cast
 
 import numpy
 
-from workers import batching, predictors
+from workers import predictors
 from workers.figures import BatchFigures
 from workers.jobs import Prediction
 from workers.latency import Recorder
 from workers.models import LatencySample
+from workers.predictors import Encoded
 
 TIMES_KEPT = 1000
 Raised = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -34,7 +35,7 @@ class WrongNumber(Exception):
 class Output:
     """The model's answer to one text."""
 
-    encoded: predictors.Encoded
+    encoded: Encoded
     vector: predictors.Vector
     seconds: float  # that the model call took, for the whole batch
 
@@ -56,46 +57,32 @@ class Runner:
             self.predictor.use_threads(threads)
             self._threads = threads
 
-    def run(
-        self, texts: Sequence[str], most_items: int, most_tokens: int, guard: Guard
-    ) -> Iterator[list[tuple[int, Output | Raised]]]:
-        """Answers batch by batch: the index of each text and its output, or what it raised.
-
-        `guard` makes a context for one model call; it may raise in it when the call takes too long.
-        Where a call raises, its batch is halved until the texts that are to blame stand alone.
-        """
+    def encode(self, texts: Sequence[str]) -> list[Encoded | Raised]:
+        """As many as texts; where one can't be encoded, what it raised. Any thread may do this
+        while another computes."""
         try:
-            encoded = self.predictor.encode(texts)
-        except Exception:  # noqa: BLE001 - as below
-            yield from self._one_by_one(texts, guard)
-            return
-        for batch in batching.cut([one.tokens for one in encoded], most_items, most_tokens):
-            yield list(zip(batch, self._answers([encoded[i] for i in batch], guard), strict=True))
+            return list(self.predictor.encode(texts))
+        except Exception:  # noqa: BLE001 - whatever a model raises is the answer to its text
+            if len(texts) == 1:
+                return [cast(Raised, sys.exc_info())]
+        return [one for text in texts for one in self.encode([text])]
 
-    def _one_by_one(
-        self, texts: Sequence[str], guard: Guard
-    ) -> Iterator[list[tuple[int, Output | Raised]]]:
-        """Some text can't even be encoded: that one is to blame, and the others are not."""
-        for index, text in enumerate(texts):
-            try:
-                encoded = self.predictor.encode([text])
-            except Exception:  # noqa: BLE001 - as below
-                yield [(index, cast(Raised, sys.exc_info()))]
-            else:
-                [answer] = self._answers(encoded, guard)
-                yield [(index, answer)]
+    def answers(self, batch: Sequence[Encoded], guard: Guard) -> list[Output | Raised]:
+        """Of one model call: as many as texts, each an output or what it raised.
 
-    def _answers(self, batch: Sequence[predictors.Encoded], guard: Guard) -> list[Output | Raised]:
+        `guard` makes a context for a call; it may raise in it when the call takes too long. Where a
+        call raises, the batch is halved until the texts that are to blame stand alone.
+        """
         try:
             with guard():
                 return list(self._call(batch))
-        except Exception:  # noqa: BLE001 - whatever a model raises is the answer to its text
+        except Exception:  # noqa: BLE001 - as above
             if len(batch) == 1:
                 return [cast(Raised, sys.exc_info())]
         half = len(batch) // 2
-        return self._answers(batch[:half], guard) + self._answers(batch[half:], guard)
+        return self.answers(batch[:half], guard) + self.answers(batch[half:], guard)
 
-    def _call(self, batch: Sequence[predictors.Encoded]) -> list[Output]:
+    def _call(self, batch: Sequence[Encoded]) -> list[Output]:
         started = time.perf_counter()
         vectors = self.predictor.predict(batch)
         if len(vectors) != len(batch):

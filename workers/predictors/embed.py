@@ -36,29 +36,27 @@ class EmbedPredictor:
         dimensions: int,
         max_tokens: int,
     ) -> None:
-        self.tokenizer = tokenizer
         self.layout = layout
         self.name = name
         self.version = version
         self.source = source
         self.dimensions = dimensions
         self.max_tokens = max_tokens
-        self.engine: Engine
+        self._padding = tokenizer.pad_token_id or 0, tokenizer.padding_side == "left"
+        # What the wrapper around it does besides takes as long as the tokenizing.
+        self._tokenizer = tokenizer.backend_tokenizer
+        self._tokenizer.enable_truncation(max_tokens, direction=tokenizer.truncation_side)
+        self._tokenizer.no_padding()
+        self.engine: Engine  # chosen next
         self.engine_chosen = ""
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         if self.layout.lower_case:
             texts = [text.lower() for text in texts]
-        encoded = self.tokenizer(
-            [self.layout.prompt + text for text in texts],
-            truncation=True,
-            max_length=self.max_tokens,
-            return_token_type_ids=False,
-            return_attention_mask=False,
-        )
+        encodings = self._tokenizer.encode_batch_fast([self.layout.prompt + text for text in texts])
         return [
-            Encoded(encoding.ids, len(encoding.ids), truncated=bool(encoding.overflowing))
-            for encoding in encoded.encodings
+            Encoded(encoding.ids, len(encoding), truncated=bool(encoding.overflowing))
+            for encoding in encodings
         ]
 
     def predict(self, batch: Sequence[Encoded]) -> Sequence[Vector]:
@@ -69,11 +67,13 @@ class EmbedPredictor:
         return cast(Sequence[Vector], vectors.copy())  # the engine may use its buffer again
 
     def _pad(self, batch: Sequence[Encoded]) -> tuple[engines.Tokens, engines.Tokens]:
-        """Ids and mask, both (texts, tokens of the longest)."""
-        shape = len(batch), max(encoded.tokens for encoded in batch)
-        ids = numpy.full(shape, self.tokenizer.pad_token_id or 0, numpy.int64)
+        """Ids and mask, both (texts, tokens of the longest, up to what the engine likes)."""
+        longest = max(encoded.tokens for encoded in batch)
+        liked = -(-longest // self.engine.multiple) * self.engine.multiple
+        shape = len(batch), liked if liked <= self.max_tokens else longest
+        padding, left = self._padding
+        ids = numpy.full(shape, padding, numpy.int64)
         mask = numpy.zeros(shape, numpy.int64)
-        left = self.tokenizer.padding_side == "left"
         for row, encoded in enumerate(batch):
             where = slice(-encoded.tokens, None) if left else slice(encoded.tokens)
             ids[row, where] = encoded.ids
@@ -82,7 +82,7 @@ class EmbedPredictor:
 
     def choose_engine(self, model: torch.Pooled, threads: int) -> None:
         """Raises ModelError where none of those that the settings allow is right."""
-        reference = torch.TorchEngine(model, "fp32", "cpu")
+        self.engine = reference = torch.TorchEngine(model, "fp32", "cpu")
         reference.use_threads(threads)
         golden = self._pad(self.encode(engines.GOLDEN))
         candidates = _candidates(model, reference, self.version, threads)

@@ -43,6 +43,7 @@ class Engine(Protocol):
     """An encoder with its pooling, compiled for a device."""
 
     name: str  # what it is, for people: library, number format, device
+    multiple: int  # of how many tokens it wants its texts to be, for the fewest shapes
 
     def forward(self, ids: Tokens, mask: Tokens) -> Vectors:
         """`mask` is 1 where `ids` holds a token of the text, 0 where it is padded."""

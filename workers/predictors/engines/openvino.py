@@ -26,6 +26,10 @@ PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVINOEngine:
+    # It generates code for each shape and keeps some thousands. With every length a shape of its
+    # own, a worker grew by 160 MB in its first minute and was no faster.
+    multiple = 4
+
     def __init__(self, model: Pooled, dtype: str, threads: int, version: str) -> None:
         """`version` names the weights: what was converted for it before is read from disk."""
         self.name = f"OpenVINO {openvino.__version__.partition('-')[0]} {dtype} on cpu"

@@ -35,6 +35,8 @@ class Pooled(torch.nn.Module):
 
 
 class TorchEngine:
+    multiple = 1
+
     def __init__(self, model: Pooled, dtype: str, device: str) -> None:
         self.name = f"torch {torch.__version__.partition('+')[0]} {dtype} on {device}"
         self._device = torch.device(device)
