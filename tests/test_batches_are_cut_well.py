@@ -5,7 +5,9 @@ from itertools import combinations, pairwise
 
 import pytest
 
-from workers.batching import CALL, cut
+from workers.batching import cut
+
+CALL = 48
 
 
 def cost(lengths: list[int], batches: list[list[int]]) -> int:
@@ -33,26 +35,26 @@ def cheapest(lengths: list[int], most_items: int, most_tokens: int) -> int:
 def test_it_finds_the_cheapest_cut(seed: int) -> None:
     chance = random.Random(seed)
     lengths = [chance.choice([5, 8, 13, 60, 200, 256]) for _ in range(chance.randint(1, 9))]
-    batches = cut(lengths, 4, 600)
+    batches = cut(lengths, 4, 600, CALL)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     assert cost(lengths, batches) == cheapest(lengths, 4, 600)
 
 
 def test_nothing_is_no_batch() -> None:
-    assert cut([], 32, 8192) == []
+    assert cut([], 32, 8192, CALL) == []
 
 
 def test_texts_of_one_length_are_one_batch() -> None:
-    assert cut([12] * 32, 32, 8192) == [list(range(32))]
+    assert cut([12] * 32, 32, 8192, CALL) == [list(range(32))]
 
 
 def test_one_long_text_does_not_pad_31_short_ones() -> None:
-    assert cut([256] + [10] * 31, 32, 8192) == [list(range(1, 32)), [0]]
+    assert cut([256] + [10] * 31, 32, 8192, CALL) == [list(range(1, 32)), [0]]
 
 
 def test_a_text_over_the_whole_budget_runs_alone() -> None:
-    assert cut([5, 10_000, 5], 32, 1000) == [[0, 2], [1]]
+    assert cut([5, 10_000, 5], 32, 1000, CALL) == [[0, 2], [1]]
 
 
 def test_no_batch_has_more_texts_than_allowed() -> None:
-    assert [len(batch) for batch in cut([10] * 70, 32, 8192)] in ([6, 32, 32], [32, 32, 6])
+    assert [len(batch) for batch in cut([10] * 70, 32, 8192, CALL)] in ([6, 32, 32], [32, 32, 6])

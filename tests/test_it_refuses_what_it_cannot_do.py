@@ -136,7 +136,7 @@ class Broken:
     """A model that raises: no real one does so on demand."""
 
     name, version, source, task, dimensions = "broken", "1", "tests", "embed", 3
-    engine_chosen = "none"
+    engine_chosen, call_tokens = "none", 48
     calls = 0
     seconds = 0.0  # until it raises
 

@@ -42,15 +42,24 @@ def make_workers(count: int, **fields: Any) -> None:
 
 @pytest.mark.usefixtures("redis", "db")
 def test_it_has_the_fields_of_the_founding_document() -> None:
-    make_workers(1, model_time=0.25)
+    make_workers(1, model_time=0.25, batches={"sizes": {"2": 3}, "tokens": 30, "padded": 40})
     latency._push_responses([0.1, 0.3])
     queue.connection().rpush("rq:queue:default", "a", "b")
     stat = Client().get("/stat").json()
-    assert set(stat) == {"workers", "queue_lenght", "queue_length", "response_time"}
+    assert set(stat) == {
+        *("workers", "model_versions", "queue_lenght", "queue_length", "response_time")
+    }
     assert stat["queue_lenght"] == stat["queue_length"] == 2
     assert stat["response_time"] == pytest.approx(0.2)
     worker = stat["workers"]["worker-0"]
-    assert set(worker) == {"last_seen", "model_version", "node_name", "model_time"}
+    assert set(worker) == {"last_seen", "model_version", "node_name", "model_time", "batches"}
+    assert worker["batches"] == {
+        "count": 3,
+        "mean_size": 2.0,
+        "sizes": {"2": 3},
+        "padding": 0.25,
+    }
+    assert stat["model_versions"] == {"m@1": {"workers": 1, "batches": worker["batches"]}}
     assert datetime.fromisoformat(worker["last_seen"]).tzinfo is not None
     assert (worker["model_version"], worker["node_name"]) == ("m@1", "node")
     assert worker["model_time"] == 0.25
@@ -60,6 +69,7 @@ def test_it_has_the_fields_of_the_founding_document() -> None:
 def test_it_is_empty_before_the_first_request() -> None:
     assert Client().get("/stat").json() == {
         "workers": {},
+        "model_versions": {},
         "queue_lenght": 0,
         "queue_length": 0,
         "response_time": None,
@@ -74,6 +84,20 @@ def test_it_costs_one_query_however_many_workers_there_are(count: int) -> None:
         stat = Client().get("/stat").json()
     assert len(stat["workers"]) == count
     assert len(queries) == 1
+
+
+@pytest.mark.usefixtures("redis", "db")
+def test_a_versions_batches_are_those_of_its_live_workers() -> None:
+    make_workers(3, batches={"sizes": {"1": 1, "4": 1}, "tokens": 9, "padded": 10})
+    Worker.objects.filter(pk="worker-2").update(state="stopped")
+    [version] = Client().get("/stat").json()["model_versions"].values()
+    assert version["workers"] == 2
+    assert version["batches"] == {
+        "count": 4,
+        "mean_size": 2.5,
+        "sizes": {"1": 2, "4": 2},
+        "padding": pytest.approx(0.1),
+    }
 
 
 @pytest.mark.usefixtures("redis", "db")

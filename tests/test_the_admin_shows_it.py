@@ -238,6 +238,23 @@ def test_the_version_says_who_runs_it(page: Page) -> None:
     assert len(rows(page)) == 2
 
 
+def test_the_version_says_what_computes_it_and_in_which_batches(page: Page, velo: Stack) -> None:
+    assert velo.transform("a text").status == 200
+
+    def counted() -> bool:
+        page.goto("/admin/workers/modelversion/")
+        [row] = rows(page)
+        return row["batch"] != "–" and row["padding"].endswith("%")
+
+    eventually(counted)
+    page.locator("#result_list .field-title a").click()
+    expect(page.locator(".field-engine .readonly")).to_contain_text("least cosine to torch fp32")
+    expect(page.locator(".velo-bars meter").first).to_be_visible()
+    page.goto("/admin/workers/worker/")
+    page.locator("#result_list .field-name a").first.click()
+    expect(page.locator(".field-engine .readonly")).to_contain_text("on cpu")
+
+
 def test_the_latency_of_each_stage_is_shown(page: Page, velo: Stack) -> None:
     assert velo.transform("a text to measure").status == 200
 

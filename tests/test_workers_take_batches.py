@@ -10,8 +10,11 @@ from rq import Callback, Retry, SimpleWorker
 from rq.job import Job, JobStatus
 
 from tests.jobs import enqueue
+from tests.waiting import eventually
 from workers import claims, jobs, predictors, queue
+from workers.figures import BatchFigures
 from workers.latency import Recorder
+from workers.models import Worker
 from workers.runner import Runner
 from workers.wire import JSONSerializer
 from workers.worker import InferenceWorker
@@ -24,7 +27,7 @@ class Letters:
     text with "bad", as no real model does on demand."""
 
     name, version, source, task, dimensions = "letters", "1", "tests", "embed", 2
-    engine_chosen = "none"
+    engine_chosen, call_tokens = "none", 48
 
     def __init__(self) -> None:
         self.calls: list[int] = []
@@ -107,6 +110,68 @@ def test_only_the_culprits_fail(model: Letters, settings: Any) -> None:
             assert answer(job) == text
     assert (worker.done, worker.failed) == (30, 2)
     assert len(model.calls) <= 1 + 2 * 2 * 5  # halves, down to two culprits among 32
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_text_whose_numbers_are_none_fails_alone(
+    model: Letters, settings: Any, monkeypatch: pytest.MonkeyPatch, number: float
+) -> None:
+    settings.VELO_RETRY_MAX = 0
+    predict = model.predict
+
+    def overflowing(batch: Any) -> Any:
+        vectors = predict(batch)
+        return [[number] if one.ids == "huge" else v for one, v in zip(batch, vectors, strict=True)]
+
+    monkeypatch.setattr(model, "predict", overflowing)
+    good, huge = enqueue("good"), enqueue("huge")
+    work()
+    assert answer(good) == "good"
+    assert huge.get_status() == JobStatus.FAILED
+    assert "NotFinite" in str(huge.latest_result().exc_string)
+
+
+def test_the_next_batch_is_claimed_and_encoded_while_the_model_computes(
+    model: Letters, settings: Any
+) -> None:
+    settings.VELO_BATCH_MAX = 2
+    enqueued = [enqueue(text) for text in ("one", "two", "six", "ten")]
+
+    def seen() -> None:
+        """In the first call, before it ends."""
+        model.before = lambda: None
+        eventually(lambda: [job.get_status() for job in enqueued] == [JobStatus.STARTED] * 4)
+
+    model.before = seen
+    work()
+    assert model.calls == [2, 2]
+    assert [answer(job) for job in enqueued] == ["one", "two", "six", "ten"]
+
+
+def test_a_worker_that_is_told_to_stop_claims_nothing_ahead(model: Letters, settings: Any) -> None:
+    settings.VELO_BATCH_MAX = 2
+    enqueued = [enqueue(text) for text in ("one", "two", "six", "ten")]
+    worker = InferenceWorker([queue.queue()], connection=queue.connection())
+    model.before = worker._shutdown
+    enqueue_more = [enqueue("more"), enqueue("most")]
+    worker.work(burst=True)
+    statuses = [job.get_status() for job in (*enqueued, *enqueue_more)]
+    # What was claimed before the word came is finished, the rest stays where it is.
+    assert statuses == [JobStatus.FINISHED] * 4 + [JobStatus.QUEUED] * 2
+    assert model.calls == [2, 2]
+
+
+def test_the_figures_of_batches_add_up(model: Letters) -> None:
+    for text in ("a", "a", "aaaa"):
+        enqueue(text)
+    model.call_tokens = 100
+    worker = work()
+    row = Worker.objects.get(pk=worker.name)
+    figures = BatchFigures(row.batches)
+    assert (figures.count, figures.mean_size) == (1, 3)
+    assert figures.padding == pytest.approx(1 - 6 / 12)
+    assert row.model_version.workers.batch_figures().to_json() == row.batches
+    assert figures.ranges() == {"1": 0, "2": 0, "3-4": 1}
 
 
 def test_a_text_that_cannot_be_encoded_fails_alone(model: Letters, settings: Any) -> None:

@@ -176,10 +176,13 @@ class BatchWorker(SimpleWorker):
             [one.tokens for _, one in readable],
             settings.VELO_BATCH_MAX,
             settings.VELO_BATCH_TOKENS,
+            self.runner.predictor.call_tokens,
         )
         following = None
         for number, batch in enumerate(batches, 1):
-            if number == len(batches) and not prepared.others and self._may_claim_ahead():
+            # When one text waited, nobody else does yet.
+            ahead = number == len(batches) and len(readable) > 1 and not prepared.others
+            if ahead and self._may_claim_ahead():
                 following = self._claimer.submit(self._ahead)
             jobs_of_batch = [prepared.for_model[readable[i][0]] for i in batch]
             outputs = self.runner.answers(

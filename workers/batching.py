@@ -2,30 +2,26 @@
 
 from collections.abc import Sequence
 
-# What one model call costs besides its tokens, in tokens. A line fitted to calls of 1 to 32 texts
-# of 8 to 64 tokens, in torch fp32, gave 28 and 46 for all-MiniLM-L6-v2 with one thread and with
-# two, 33 and 67 for a model in the shape of rubert-tiny2.
-CALL = 64
 
-
-def cut(lengths: Sequence[int], most_items: int, most_tokens: int) -> list[list[int]]:
+def cut(lengths: Sequence[int], most_items: int, most_tokens: int, call: int) -> list[list[int]]:
     """Indices into `lengths` (tokens of each text), batch by batch, shortest texts first.
 
-    A batch costs its padded tokens, longest text times number of texts, and CALL; the cut with the
-    least sum is found, among those with at most `most_items` texts and `most_tokens` padded tokens
-    in a batch. A text that is over the budget alone runs alone.
+    A batch costs its padded tokens, longest text times number of texts, and `call`, what a model
+    call costs besides its tokens, in tokens; the cut with the least sum is found, among those with
+    at most `most_items` texts and `most_tokens` padded tokens in a batch. A text that is over the
+    budget alone runs alone.
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     # best[n]: least cost of the n shortest texts, and where their last batch begins.
     best = [(0, 0)]
     for end in range(1, len(order) + 1):
         longest = lengths[order[end - 1]]
-        choices = [(best[end - 1][0] + longest + CALL, end - 1)]
+        choices = [(best[end - 1][0] + longest + call, end - 1)]
         for begin in range(end - 2, max(-1, end - most_items - 1), -1):
             padded = longest * (end - begin)
             if padded > most_tokens:
                 break
-            choices.append((best[begin][0] + padded + CALL, begin))
+            choices.append((best[begin][0] + padded + call, begin))
         best.append(min(choices))
     batches = []
     end = len(order)

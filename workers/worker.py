@@ -75,6 +75,11 @@ class InferenceWorker(BatchWorker):
         jobs.install(self.runner)
         self._register_version(predictor)
         log.info("worker %s: engine: %s", self.name, predictor.engine_chosen)
+        log.info(
+            "worker %s: a model call costs %d tokens besides its own",
+            self.name,
+            predictor.call_tokens,
+        )
         log.info("worker %s: ready with %s", self.name, self.runner.label)
 
     def _end(self, row: Ticker, state: Worker.State, note: str) -> None:

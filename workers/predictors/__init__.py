@@ -39,6 +39,7 @@ class Predictor(Protocol):
     task: str
     dimensions: int  # numbers in one answer
     engine_chosen: str  # what computes it here, and why
+    call_tokens: int  # what a model call costs besides its tokens, in tokens
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """As many as texts, in their order; the texts are truncated to what the model takes."""

