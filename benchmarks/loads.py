@@ -24,6 +24,7 @@ class Figures:
 
     callers: int
     requests: int
+    answered: int  # with those of the warm-up
     rate: float  # requests a second
     p50: float  # seconds, as the others
     p95: float
@@ -50,6 +51,7 @@ def load(velo: Stack, callers: int, seconds: float) -> Figures:
     return Figures(
         callers=callers,
         requests=len(times),
+        answered=found["all"],
         rate=len(times) / found["seconds"],
         p50=quantile(0.50),
         p95=quantile(0.95),

@@ -15,14 +15,14 @@ CALLERS = 64
 
 def measure(knobs: dict[str, object]) -> list[dict[str, Any]]:
     found = []
-    answered, rate = 0, 100.0
+    answered, rate = 0, 1000.0
     with loads.velo(1, **knobs) as running:
         [worker] = running.pids("rqworker")
         for count in COUNTS:
             while answered < count:
                 # In several goes, since the rate isn't known beforehand.
-                one = loads.load(running, CALLERS, max(1.0, (count - answered) / rate))
-                answered += one.requests
+                one = loads.load(running, CALLERS, max(0.5, (count - answered) / rate))
+                answered += one.answered
                 rate = one.rate
             found.append({"requests": answered, "megabytes": resident_megabytes(worker)})
     return found

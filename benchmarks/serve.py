@@ -111,7 +111,7 @@ def plot(found: dict[str, Any]) -> None:
         axis.set_xlabel("callers at a time")
         axis.set_ylabel("requests a second")
         axis.grid(alpha=0.3)
-        axis.legend()
+        axis.legend(loc="lower right")
     figure.savefig(report.OUT / "serve.png", dpi=110)
 
 
