@@ -26,8 +26,8 @@ PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVINOEngine:
-    # It generates code for each shape and keeps some thousands. With every length a shape of its
-    # own, a worker grew by 160 MB in its first minute and was no faster.
+    # It generates code for each shape. With every length a shape of its own, a worker grew by
+    # 160 MB in its first minute and was no faster.
     multiple = 4
 
     def __init__(self, model: Pooled, dtype: str, threads: int, version: str) -> None:
@@ -56,6 +56,8 @@ class OpenVINOEngine:
                 "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, all threads at it
                 # Each worker would pin its threads to the same first cores.
                 "ENABLE_CPU_PINNING": False,
+                # Of code for shapes; the default of 5000 grows for hours and is no faster.
+                "CPU_RUNTIME_CACHE_CAPACITY": 200,
             },
         )
         self._request = compiled.create_infer_request()
