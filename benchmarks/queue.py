@@ -121,7 +121,7 @@ def measure() -> dict[str, list[dict[str, float]]]:
         redis.flushall()
         for _ in range(waiting):
             queued.enqueue_call(jobs.INFER, args=("text",), result_ttl=60)
-        leases.renew("somebody", [queue.QUEUE])
+        leases.of_this_process("somebody", [queue.QUEUE]).renew(anew=True)
         before, started = redis.info("stats"), time.perf_counter()
         what()
         seconds, after = time.perf_counter() - started, redis.info("stats")

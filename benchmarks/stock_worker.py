@@ -28,7 +28,9 @@ def main() -> None:
     runner.use_threads(threads)
     runner.predictor.warm_up()
     jobs.install(runner)
-    Ticker("lease", 1.0, lambda: leases.renew("stock", [queue.QUEUE])).start()
+    Ticker(
+        "lease", 1.0, lambda: leases.of_this_process("stock", [queue.QUEUE]).renew(anew=True)
+    ).start()
     StockWorker([queue.queue()], connection=queue.connection(), serializer=JSONSerializer).work(
         logging_level="WARNING"
     )

@@ -22,7 +22,7 @@ SECONDS = 30.0
 @pytest.fixture
 def asked(redis: None) -> Iterator[Callable[[NewJob], Future[Any]]]:
     """Asks in a thread of its own. Somebody is alive, but takes nothing."""
-    leases.renew("a test", [queue.QUEUE])
+    leases.of_this_process("a test", [queue.QUEUE]).renew(anew=True)
     shared = Exchange()
     with ThreadPoolExecutor(64) as threads:
         yield lambda job: threads.submit(shared.ask, job, SECONDS)
@@ -109,7 +109,7 @@ def test_a_retry_is_not_the_end(asked: Any) -> None:
 
 def test_there_is_room_for_the_first_ones(redis: None, settings: Any) -> None:
     settings.VELO_MAX_QUEUE = 3
-    leases.renew("a test", [queue.QUEUE])
+    leases.of_this_process("a test", [queue.QUEUE]).renew(anew=True)
     several = jobs(5)
     assert queue.enqueue(several) == Load(waiting=0, workers=1, admitted=3)
     assert waiting() == [job.id for job in several[:3]]
@@ -126,7 +126,7 @@ def test_who_finds_no_room_is_told(asked: Any, settings: Any) -> None:
 
 
 def test_who_gives_up_leaves_nothing_behind(redis: None) -> None:
-    leases.renew("a test", [queue.QUEUE])
+    leases.of_this_process("a test", [queue.QUEUE]).renew(anew=True)
     shared = Exchange()
     [job] = jobs(1)
     assert shared.ask(job, 0.01) is None

@@ -47,7 +47,7 @@ def work() -> InferenceWorker:
 
 @pytest.fixture
 def a_worker_that_never_comes(redis: None) -> None:
-    leases.renew("nobody", [queue.QUEUE])
+    leases.of_this_process("nobody", [queue.QUEUE]).renew(anew=True)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_no_live_worker_is_503_at_once() -> None:
 
 def test_a_lost_worker_does_not_count(settings: Any) -> None:
     settings.VELO_LEASE = -1
-    leases.renew("dead", [queue.QUEUE])
+    leases.of_this_process("dead", [queue.QUEUE]).renew(anew=True)
     assert post().json()["code"] == "no_worker"
 
 
@@ -165,7 +165,7 @@ def test_a_model_that_raises_is_500_with_the_jobs_id(
     broken_model: Broken, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.VELO_RETRY_MAX, settings.VELO_RETRY_INTERVALS = 2, [0]
-    leases.renew("this test", [queue.QUEUE])
+    leases.of_this_process("this test", [queue.QUEUE]).renew(anew=True)
     answers: list[Any] = []
     asking = threading.Thread(target=lambda: answers.append(post()))
     asking.start()

@@ -9,7 +9,7 @@ import pytest
 from rq import Callback, Retry, SimpleWorker
 from rq.job import Job, JobStatus
 
-from tests.jobs import enqueue
+from tests.jobs import claim, enqueue
 from tests.waiting import eventually
 from workers import claims, jobs, predictors, queue
 from workers.figures import BatchFigures
@@ -195,7 +195,7 @@ def test_as_many_outputs_as_texts_or_none_is_trusted(model: Letters, settings: A
 def test_queues_are_drained_in_order_of_priority(model: Letters) -> None:
     for name, text in (("low", "c"), ("high", "a"), ("low", "d"), ("high", "b")):
         queue.queue(name).enqueue_call(jobs.INFER, args=(text,))
-    claimed = claims.claim(queue.connection(), "w", [queue.queue("high"), queue.queue("low")], 3)
+    claimed = claim("w", "high", "low", limit=3)
     assert [one.text() for one in claimed] == ["a", "b", "c"]
 
 
@@ -208,10 +208,10 @@ def test_an_expired_job_is_skipped(model: Letters) -> None:
 
 def test_a_job_given_to_another_worker_cannot_be_answered_by_the_first(model: Letters) -> None:
     job = enqueue("text")
-    [first] = claims.claim(queue.connection(), "first", [queue.queue()], 32)
-    assert claims.put_back(queue.connection(), "first", [first]) == 1
+    [first] = claim("first")
+    assert claims.put_back(queue.connection(), "first", [first.execution_key]) == 1
     assert job.get_status() == JobStatus.QUEUED
-    [second] = claims.claim(queue.connection(), "second", [queue.queue()], 32)
+    [second] = claim("second")
     late = claims.Answer(first, {"embedding": []}, 60)
     assert claims.finish(queue.connection(), "first", [late], 0.1) == [claims.FENCED]
     assert job.get_status() == JobStatus.STARTED
@@ -223,8 +223,8 @@ def test_a_job_given_to_another_worker_cannot_be_answered_by_the_first(model: Le
 
 def test_put_back_jobs_keep_their_order() -> None:
     enqueued = [enqueue(text) for text in "abcd"]
-    claimed = claims.claim(queue.connection(), "w", [queue.queue()], 3)
-    claims.put_back(queue.connection(), "w", claimed)
+    claimed = claim("w", limit=3)
+    claims.put_back(queue.connection(), "w", [one.execution_key for one in claimed])
     assert queue.queue().job_ids == [job.id for job in enqueued]
 
 

@@ -39,7 +39,9 @@ VELO_BATCH_TOKENS = env.integer("VELO_BATCH_TOKENS", 8192, minimum=1)  # padded,
 VELO_BATCH_WAIT_MS = env.integer("VELO_BATCH_WAIT_MS", 0)  # for a batch to fill; 0: don't wait
 
 # How the parts run
-VELO_LEASE = env.seconds("VELO_LEASE", 5, minimum=2)  # a worker silent for longer counts as lost
+VELO_LEASE = env.seconds("VELO_LEASE", 3, minimum=2)  # a worker silent for longer counts as lost
+VELO_MAX_CRASHES = env.integer("VELO_MAX_CRASHES", 2, minimum=1)  # a job may be in; then it fails
+VELO_CHAOS = env.boolean("VELO_CHAOS", False)  # a worker sent its own id kills itself
 VELO_WEB_THREADS = env.integer("VELO_WEB_THREADS", 64, minimum=1)  # requests at a time a process
 VELO_WEB_PROCESSES = env.integer("VELO_WEB_PROCESSES", 1, minimum=1)
 VELO_STATS_DAYS = env.integer("VELO_STATS_DAYS", 7, minimum=1)  # then latency and dead workers go

@@ -1,38 +1,44 @@
 """The batch path of a worker: RQ's loop, with many jobs claimed and answered where RQ takes one."""
 
 import logging
+import math
+import os
+import signal
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from django.conf import settings
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, SimpleWorker
 from rq.exceptions import NoSuchJobError, StopRequested
+from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.timeouts import JobTimeoutException
 from rq.utils import now as rq_now
 from rq.worker import WorkerStatus
 
-from workers import batching, claims, host
-from workers.claims import Answer, Claim
+from workers import batching, claims, host, rescue
+from workers.claims import Answer, Claim, LeaseOver
 from workers.predictors import Encoded
 from workers.queue import clock
-from workers.runner import Output, Raised, Runner
+from workers.runner import Output, Raised, Runner, TookTooLong
+from workers.watchdog import Watchdog
 from workers.wire import JSONSerializer
 
 log = logging.getLogger(__name__)
 
 WAIT = 1  # seconds for a job, and so how long a stop may go unnoticed
 WAIT_ONE_OF_MANY = 0.05  # seconds for a job in the first of several queues, unseen in the others
+REDIS_PATIENCE = 5  # seconds for an answer
 HEARTBEAT_EVERY = 10.0  # seconds; RQ forgets a worker after worker_ttl + 60
 SUSPENSION_EVERY = 1.0  # seconds until `rqsuspend` is seen
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0  # seconds between two tries to reach Redis
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0  # seconds between two tries to reach Redis
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,10 @@ class BatchWorker(SimpleWorker):
         super().__init__(*args, **kwargs)
         self.runner: Runner | None = None
         self.threads = settings.VELO_THREADS or host.threads(1)
+        self.watchdog = Watchdog(self.name)
         self.done = self.failed = 0  # jobs
+        self._held: set[str] = set()  # executions that are in hand
+        self._stray: set[str] = set()  # that were nobody's when we last looked
         self._stop_asked = threading.Event()
         self._window = self._limit = settings.VELO_BATCH_MAX
         self._beaten = self._looked = -float("inf")
@@ -90,7 +99,9 @@ class BatchWorker(SimpleWorker):
                 self.heartbeat()
                 self._wait_for_jobs()
                 pause = FIRST_PAUSE
-            except (RedisConnectionError, RedisTimeoutError) as error:
+            except LeaseOver:
+                self.pulse()
+            except RedisError as error:  # it is away, or refuses to be written to
                 log.warning("worker %s: Redis: %s; again in %g s", self.name, error, pause)
                 self._stop_asked.wait(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
@@ -98,17 +109,39 @@ class BatchWorker(SimpleWorker):
                 return None
         raise StopRequested
 
-    def _claim(self) -> list[Claim]:
-        def more(limit: int) -> list[Claim]:
-            queues = self._ordered_queues
-            return claims.claim(self.connection, self.name, queues, limit)
+    def pulse(self) -> None:
+        """Renew the lease."""
 
-        window = more(self._limit)
-        if window and settings.VELO_BATCH_WAIT_MS and len(window) < self._limit:
+    def _claim(self, suspects: bool = True) -> list[Claim]:
+        """Raises LeaseOver and RedisError."""
+
+        def more(limit: int, suspects: bool) -> list[Claim]:
+            queues = self._ordered_queues
+            found = claims.claim(self.connection, self.name, queues, limit, suspects)
+            self._held.update(claimed.execution_key for claimed in found)
+            return found
+
+        window = more(self._limit, suspects)
+        alone = any(claimed.suspect for claimed in window)
+        if window and settings.VELO_BATCH_WAIT_MS and len(window) < self._limit and not alone:
             self._stop_asked.wait(settings.VELO_BATCH_WAIT_MS / 1000)
-            with suppress(RedisError):  # what is claimed already is answered all the same
-                window += more(self._limit - len(window))
+            with suppress(RedisError, LeaseOver):  # what is claimed is answered all the same
+                window += more(self._limit - len(window), suspects=False)
         return window
+
+    def put_back_strays(self) -> None:
+        """Jobs that Redis takes for ours though they are in nobody's hand go back to their queue:
+        the reply to a claim was lost, or an answer couldn't be written."""
+        index = self.connection.smembers(self.executions_key)
+        strays = {execution.decode() for execution in cast(set[bytes], index)} - self._held
+        # One that was there when we looked before isn't on its way to us.
+        if lost := sorted(strays & self._stray):
+            put = claims.put_back(self.connection, self.name, lost)
+            log.warning("worker %s: %d jobs were in nobody's hand: put back", self.name, put)
+        self._stray = strays
+
+    def _release(self, claimed: Claim) -> None:
+        self._held.discard(claimed.execution_key)
 
     def _wait_for_jobs(self) -> None:
         """Until a job waits, or not for long. Moving the first one to where it is takes nothing."""
@@ -119,13 +152,21 @@ class BatchWorker(SimpleWorker):
 
     def execute_job(self, window: Any, queue: Queue) -> None:
         """Answer a window of claimed jobs, and those that are claimed while the model computes."""
-        prepared: Prepared | None = self._prepare(window)
-        while prepared:
-            following = self._infer(prepared) if prepared.for_model else None
-            if prepared.others:
-                self._run_first(prepared.others)
-            self._limit = 1 if prepared.others else self._window
-            prepared = following.result() if following else None
+        try:
+            prepared: Prepared | None = self._prepare(window)
+            while prepared:
+                following = self._infer(prepared) if prepared.for_model else None
+                if prepared.others:
+                    self._run_first(prepared.others)
+                self._limit = 1 if prepared.others else self._window
+                with self.watchdog.expect(settings.VELO_JOB_TIMEOUT):  # tokenizers hang too
+                    prepared = following.result() if following else None
+        except Exception:  # the worker must live on; what was in hand goes back to its queue
+            log.exception("worker %s: its jobs go back to their queue", self.name)
+        finally:
+            self._claimer.submit(lambda: None).result()  # after any claim that goes on
+            self._written.result()
+            self._held.clear()
 
     def _prepare(self, window: list[Claim]) -> Prepared:
         """Sort out those for the model, with their texts encoded; late ones are dropped."""
@@ -136,22 +177,27 @@ class BatchWorker(SimpleWorker):
             if _is_late(claimed.meta, now) and not _is_asked_again(claimed):
                 # Its caller has gone: computing it would steal time from those who wait.
                 log.info("job %s dropped, its deadline has passed", claimed.job_id)
-                with suppress(NoSuchJobError):
+                with suppress(NoSuchJobError, RedisError):
                     self._job(claimed).delete()
+                self._release(claimed)
             elif text is not None:
                 for_model.append(claimed)
                 texts.append(text)
             else:
                 others.append(claimed)
         assert self.runner
-        return Prepared(for_model, self.runner.encode(texts), others, now)
+        with self.watchdog.expect(settings.VELO_JOB_TIMEOUT):
+            encoded = self.runner.encode(texts)
+        return Prepared(for_model, encoded, others, now)
 
     def _ahead(self) -> Prepared | None:
         """In a thread of its own, while the model computes: what waits now is claimed and encoded
         when the model is free."""
         try:
-            window = self._claim()
+            window = self._claim(suspects=False)
             return self._prepare(window) if window else None
+        except LeaseOver:
+            return None
         except RedisError as error:
             log.warning("worker %s: Redis: %s", self.name, error)
             return None
@@ -180,16 +226,30 @@ class BatchWorker(SimpleWorker):
         )
         following = None
         for number, batch in enumerate(batches, 1):
-            # When one text waited, nobody else does yet.
+            # When one text waited, nobody else does yet; or it is a suspect, and stays alone.
             ahead = number == len(batches) and len(readable) > 1 and not prepared.others
             if ahead and self._may_claim_ahead():
                 following = self._claimer.submit(self._ahead)
             jobs_of_batch = [prepared.for_model[readable[i][0]] for i in batch]
-            outputs = self.runner.answers(
-                [readable[i][1] for i in batch], lambda: self._guard(prepared.for_model)
-            )
-            begun = self._answer(jobs_of_batch, outputs, prepared.at, begun)
+            if settings.VELO_CHAOS and any(job.text() == self.name for job in jobs_of_batch):
+                os.kill(os.getpid(), signal.SIGKILL)
+            guard = partial(self._guard, jobs_of_batch)
+            try:
+                outputs = self.runner.answers([readable[i][1] for i in batch], guard)
+            except TookTooLong:
+                self._suspect(jobs_of_batch)
+            else:
+                begun = self._answer(jobs_of_batch, outputs, prepared.at, begun)
         return following
+
+    def _suspect(self, jobs: list[Claim]) -> None:
+        """One of them took all the time that they had, and nobody knows which: each runs alone."""
+        executions = [claimed.execution_key for claimed in jobs]
+        put, failed = rescue.charge(self.name, executions, rescue.HUNG)
+        log.warning(
+            "worker %s: %s: %d jobs put back, %d failed", self.name, rescue.HUNG, put, failed
+        )
+        self._held.difference_update(executions)
 
     def _answer(
         self, jobs: list[Claim], outputs: list[Output | Raised], started: float, begun: float
@@ -217,7 +277,9 @@ class BatchWorker(SimpleWorker):
         queue."""
         first, *rest = others
         if rest:
-            claims.put_back(self.connection, self.name, rest)
+            executions = [claimed.execution_key for claimed in rest]
+            claims.put_back(self.connection, self.name, executions)
+            self._held.difference_update(executions)
         self._run(first)
 
     def _ttl(self, claimed: Claim) -> int:
@@ -225,15 +287,21 @@ class BatchWorker(SimpleWorker):
         default: int = self.default_result_ttl
         return default if claimed.result_ttl is None else claimed.result_ttl
 
-    def _guard(self, window: list[Claim]) -> AbstractContextManager[object]:
-        """Raises JobTimeoutException in a model call that takes longer than all its jobs may."""
-        timeouts = [claimed.timeout for claimed in window]
+    @contextmanager
+    def _guard(self, jobs: list[Claim]) -> Iterator[None]:
+        """Raises JobTimeoutException in a model call that takes longer than any of its jobs may, or
+        than anybody waits for them. Where nothing can be raised, the watchdog ends the process."""
+        timeouts = [claimed.timeout for claimed in jobs]
         if min(timeouts) <= 0:
-            return nullcontext()
-        guard: AbstractContextManager[object] = self.death_penalty_class(
-            max(timeouts), JobTimeoutException
-        )
-        return guard
+            yield
+            return
+        now = clock.now()
+        allowed = max(math.ceil(min(claimed.timeout, _remaining(claimed, now))) for claimed in jobs)
+        with (
+            self.watchdog.expect(allowed),
+            self.death_penalty_class(max(1, allowed), JobTimeoutException),
+        ):
+            yield
 
     def _write(self, answers: list[Answer], seconds: float) -> None:
         """In a thread of its own, while the model computes the next batch; one write at a time."""
@@ -251,8 +319,10 @@ class BatchWorker(SimpleWorker):
                     log.warning("job %s is not ours any more, nor its answer", answer.claim.job_id)
                 elif outcome == claims.HAS_DEPENDENTS:
                     self._succeed(answer)
-        except Exception:  # these answers are lost; the worker must not be
+        except Exception:  # the worker must live on; these jobs will be put back
             log.exception("worker %s: %d answers can't be written", self.name, len(answers))
+        finally:
+            self._held.difference_update(answer.claim.execution_key for answer in answers)
 
     def _succeed(self, answer: Answer) -> None:
         """RQ's way, for a job on which others depend."""
@@ -267,15 +337,22 @@ class BatchWorker(SimpleWorker):
     def _fail(self, claimed: Claim, raised: Raised) -> None:
         """RQ's way, retry policy included."""
         self.failed += 1
-        with suppress(NoSuchJobError):  # deleted meanwhile
+        try:
             job = self._job(claimed)
             job.started_at = claimed.started_at
             execution = claimed.execution(self.connection, self.name)
             self._finalize_failure(job, self._queue(claimed), execution, raised)
+        except NoSuchJobError:
+            log.info("job %s was deleted while it ran", claimed.job_id)
+        except RedisError:
+            log.exception("worker %s: the failure of a job can't be written", self.name)
+        finally:
+            self._release(claimed)
 
     def _run(self, claimed: Claim) -> None:
         """A job that isn't for the model, or asks for more than a batch gives: RQ's way."""
-        with suppress(NoSuchJobError):
+        expected = self.watchdog.expect(claimed.timeout) if claimed.timeout > 0 else nullcontext()
+        with suppress(NoSuchJobError), expected:
             job = self._job(claimed)
             execution = claimed.execution(self.connection, self.name)
             self.executions[execution.id] = execution
@@ -283,6 +360,7 @@ class BatchWorker(SimpleWorker):
                 self.done += 1
             else:
                 self.failed += 1
+        self._release(claimed)
 
     def _job(self, claimed: Claim) -> Job:
         return self.job_class.fetch(claimed.job_id, self.connection, self.serializer)
@@ -290,10 +368,28 @@ class BatchWorker(SimpleWorker):
     def _queue(self, claimed: Claim) -> Queue:
         return next(queue for queue in self.queues if queue.name == claimed.queue)
 
-    def handle_job_failure(self, job: Job, *args: Any, **kwargs: Any) -> None:
+    def handle_job_success(
+        self, job: Job, queue: Queue, started_job_registry: Any, execution: Execution
+    ) -> None:
+        if claims.is_current(self.connection, execution):
+            super().handle_job_success(job, queue, started_job_registry, execution)
+        else:
+            log.warning("job %s is not ours any more, nor its answer", job.id)
+
+    def handle_job_failure(
+        self,
+        job: Job,
+        queue: Queue,
+        started_job_registry: Any = None,
+        exc_string: str = "",
+        execution: Execution | None = None,
+    ) -> None:
+        if execution and not claims.is_current(self.connection, execution):
+            log.warning("job %s is not ours any more, nor its failure", job.id)
+            return
         if _is_late(job.meta, clock.now()):
             job.retries_left = 0  # nobody waits any more
-        super().handle_job_failure(job, *args, **kwargs)
+        super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
 
     # --- what RQ asks Redis for every job, and we now and then ----------------------------------
 
@@ -302,12 +398,19 @@ class BatchWorker(SimpleWorker):
             if time.monotonic() - self._beaten < HEARTBEAT_EVERY:
                 return
             self._beaten = time.monotonic()
-        super().heartbeat(timeout, pipeline)
+        with suppress(RedisError):  # RQ ends the worker on any error here
+            super().heartbeat(timeout, pipeline)
 
     def check_for_suspension(self, burst: bool) -> None:
         if time.monotonic() - self._looked >= SUSPENSION_EVERY:
-            super().check_for_suspension(burst)
+            with suppress(RedisError):
+                super().check_for_suspension(burst)
             self._looked = time.monotonic()
+
+    @property
+    def connection_timeout(self) -> int:
+        """Seconds that Redis may take for an answer; RQ would wait for minutes."""
+        return REDIS_PATIENCE
 
     # --- stopping -----------------------------------------------------------------------------
 
@@ -319,6 +422,9 @@ class BatchWorker(SimpleWorker):
 
     def teardown(self) -> None:
         self._written.result()
+        with suppress(RedisError):  # or else the lease ends, and others put them back
+            self.put_back_strays()
+            self.put_back_strays()
         super().teardown()
 
 
@@ -332,6 +438,12 @@ def _time(meta: Any, name: str) -> float | None:
 def _is_late(meta: Any, now: float) -> bool:
     deadline = _time(meta, "deadline")
     return deadline is not None and now > deadline
+
+
+def _remaining(claimed: Claim, now: float) -> float:
+    """Seconds that somebody waits for this job."""
+    deadline = _time(claimed.meta, "deadline")
+    return math.inf if deadline is None or deadline < now else deadline - now
 
 
 def _is_asked_again(claimed: Claim) -> bool:

@@ -16,11 +16,15 @@ from rq.executions import Execution
 from rq.utils import now, str_to_date, utcformat
 
 from workers.jobs import INFER
-from workers.queue import script
+from workers.queue import clock, leases_key, script
 from workers.wire import JSONSerializer
 
 # What `finish` says of a job.
 FENCED, WRITTEN, HAS_DEPENDENTS = 0, 1, 2
+
+
+class LeaseOver(Exception):
+    """This worker's lease is over, so its jobs may be given to others: it can't take more."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,13 @@ class Claim:
     result_ttl: int | None  # seconds; None: the worker's default
     enqueued: bytes  # when, as RQ writes it
     plain: bool  # nothing in it needs more than claim and finish do
+    suspect: bool  # it was in flight when a worker died, and runs alone
     started_at: datetime
+
+    @property
+    def execution_key(self) -> str:
+        """ "job id:execution id", as RQ's registries have it."""
+        return f"{self.job_id}:{self.execution_id}"
 
     @property
     def enqueued_at(self) -> datetime | None:
@@ -71,36 +81,49 @@ class Answer:
     ttl: int  # seconds it is kept; negative: for ever
 
 
-def claim(connection: Redis, worker: str, queues: Sequence[Queue], limit: int) -> list[Claim]:
-    """Up to `limit` jobs that wait in `queues`, the first queue first. One round trip."""
+def claim(
+    connection: Redis, worker: str, queues: Sequence[Queue], limit: int, suspects: bool = True
+) -> list[Claim]:
+    """Up to `limit` jobs that wait in `queues`, the first queue first. One round trip.
+
+    A suspect is claimed alone; without `suspects` it stays where it is, first in its queue. Raises
+    LeaseOver.
+    """
     started = now()
     unique = uuid4().hex[:-4]
     claimed = script("claim")(
-        keys=[queue.key for queue in queues],
+        keys=[leases_key(queues[0].name), *(queue.key for queue in queues)],
         args=[
-            *(RQ_KEY_PREFIX, worker, utcformat(started), started.timestamp(), limit),
+            *(RQ_KEY_PREFIX, worker, utcformat(started), started.timestamp(), limit, int(suspects)),
             # One random number for all: it is the call to the system that takes time.
             *(f"{unique}{number:04x}" for number in range(limit)),
         ],
         client=connection,
     )
-    return [
-        Claim(
-            job_id=job_id.decode(),
-            execution_id=execution_id.decode(),
-            queue=queue.decode(),
-            data=data,
-            meta=_meta(meta),
-            timeout=timeout,
-            result_ttl=result_ttl,
-            enqueued=enqueued,
-            plain=bool(plain),
-            started_at=started,
-        )
-        for job_id, execution_id, queue, data, meta, timeout, result_ttl, enqueued, plain in (
-            cast(list[list[Any]], claimed)
-        )
-    ]
+    if not claimed:
+        raise LeaseOver
+    time, *jobs = cast(list[Any], claimed)
+    clock.learn(float(time))
+    return [_claimed(job, started) for job in jobs]
+
+
+def _claimed(job: Sequence[Any], started: datetime) -> Claim:
+    """As claim.lua returns it."""
+    job_id, execution_id, queue, data, meta, timeout, result_ttl, enqueued, *flags = job
+    plain, suspect = map(bool, flags)
+    return Claim(
+        job_id=job_id.decode(),
+        execution_id=execution_id.decode(),
+        queue=queue.decode(),
+        data=data,
+        meta=_meta(meta),
+        timeout=timeout,
+        result_ttl=result_ttl,
+        enqueued=enqueued,
+        plain=plain,
+        suspect=suspect,
+        started_at=started,
+    )
 
 
 def finish(connection: Redis, worker: str, answers: Sequence[Answer], seconds: float) -> list[int]:
@@ -118,12 +141,19 @@ def finish(connection: Redis, worker: str, answers: Sequence[Answer], seconds: f
     return cast(list[int], script("finish")(args=args, client=connection))
 
 
-def put_back(connection: Redis, worker: str, claims: Sequence[Claim]) -> int:
-    """Put jobs that weren't begun back at the front of their queues; returns how many were."""
-    args = [RQ_KEY_PREFIX, worker]
-    for claimed in claims:
-        args += (claimed.job_id, claimed.execution_id, claimed.queue)
-    return cast(int, script("put_back")(args=args, client=connection))
+def put_back(connection: Redis, worker: str, executions: Sequence[str]) -> int:
+    """Put jobs that weren't begun back at the front of their queues, as they were; returns how many
+    were. `executions`: "job id:execution id"."""
+    args: list[Any] = [RQ_KEY_PREFIX, worker, 0, utcformat(now()), "", ""]
+    for execution in executions:
+        args += (execution, "", "")
+    outcome = script("put_back")(args=args, client=connection)
+    return cast(list[int], outcome)[0]
+
+
+def is_current(connection: Redis, execution: Execution) -> bool:
+    """Whether the job is still this worker's: not if it was given to another, or deleted."""
+    return bool(connection.exists(execution.key))
 
 
 def _meta(raw: bytes) -> dict[str, Any]:

@@ -1,25 +1,137 @@
 """Who is alive: each worker that can serve renews a lease, for as long as it can."""
 
-from collections.abc import Iterable
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from typing import Any, cast
 
 from django.conf import settings
 
-from workers.queue import clock, connection, leases_key
+from workers import host
+from workers.queue import connection, leases_key, script
 
+REGISTRY = "velo:workers"  # a hash: what each worker with a lease says of itself
+FAILED_STARTS = "velo:failed-start:"  # and the queue's name
+FAILED_START_KEPT = 120  # seconds, longer than any pause between two starts
 FORGET_AFTER = 3600  # seconds after its end until a lease that was never given back is forgotten
 
 
-def renew(worker: str, queues: Iterable[str]) -> None:
-    """Known to be alive, with a loaded model, for VELO_LEASE seconds from now."""
-    now = clock.now()
+class Renewal(IntEnum):
+    GONE = -1  # not renewed: its jobs were given away, or Redis has lost what it knew
+    LATE = 0  # it was over, but nobody had noticed
+    IN_TIME = 1
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What the registry says of a worker."""
+
+    worker: str
+    entry: str  # as it stands there
+
+    @cached_property
+    def _fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = json.loads(self.entry)
+        return fields
+
+    @property
+    def leases(self) -> list[str]:
+        """Keys of its leases."""
+        return [leases_key(name) for name in self._fields["queues"]]
+
+    def process_is_gone(self) -> bool:
+        """Whether that can be said from here, and it is."""
+        if self._fields["place"] != host.place():
+            return False
+        return host.process_started(self._fields["pid"]) != self._fields["started"]
+
+    def renew(self, anew: bool = False) -> Renewal:
+        """Known to be alive, with a loaded model, for VELO_LEASE seconds from now."""
+        outcome = script("renew")(
+            keys=[REGISTRY, *self.leases],
+            args=[self.worker, self.entry, settings.VELO_LEASE, int(anew), FORGET_AFTER],
+            client=connection(),
+        )
+        return Renewal(cast(int, outcome))
+
+    def give_back(self) -> None:
+        """Takes no more jobs from now on."""
+        with connection().pipeline() as pipeline:
+            pipeline.hdel(REGISTRY, self.worker)
+            for key in self.leases:
+                pipeline.zrem(key, self.worker)
+            pipeline.execute()
+
+
+def of_this_process(worker: str, queues: Sequence[str]) -> Registration:
+    fields = {
+        "queues": list(queues),
+        "place": host.place(),
+        "pid": os.getpid(),
+        "started": host.process_started(os.getpid()),
+    }
+    return Registration(worker, json.dumps(fields))
+
+
+def registered() -> list[Registration]:
+    found = cast(dict[bytes, bytes], connection().hgetall(REGISTRY))
+    return [Registration(worker.decode(), entry.decode()) for worker, entry in found.items()]
+
+
+def over(registrations: Sequence[Registration]) -> list[Registration]:
+    """Those whose leases are all over, by the server's clock. One round trip."""
     with connection().pipeline(transaction=False) as pipeline:
+        pipeline.time()
+        for registration in registrations:
+            for key in registration.leases:
+                pipeline.zscore(key, registration.worker)
+        (seconds, microseconds), *scores = pipeline.execute()
+    now = seconds + microseconds / 1e6
+    found = []
+    for registration in registrations:
+        own = [scores.pop(0) for _ in registration.leases]
+        if all(score is None or score < now for score in own):
+            found.append(registration)
+    return found
+
+
+def note_failed_start(queues: Sequence[str], reason: str) -> int:
+    """Keep for a while why a worker couldn't start; returns how many such starts there were in a
+    row."""
+    with connection().pipeline() as pipeline:
         for name in queues:
-            pipeline.zadd(leases_key(name), {worker: now + settings.VELO_LEASE})
-            pipeline.zremrangebyscore(leases_key(name), 0, now - FORGET_AFTER)
-        pipeline.execute()
+            pipeline.incr(f"{FAILED_STARTS}{name}:count")
+            pipeline.expire(f"{FAILED_STARTS}{name}:count", FAILED_START_KEPT)
+            pipeline.set(f"{FAILED_STARTS}{name}", reason, ex=FAILED_START_KEPT)
+        count, *_ = pipeline.execute()
+    return cast(int, count)
 
 
-def give_back(worker: str, queues: Iterable[str]) -> None:
-    """Takes no more jobs from now on."""
-    for name in queues:
-        connection().zrem(leases_key(name), worker)
+def forget_failed_starts(queues: Sequence[str]) -> None:
+    keys = [f"{FAILED_STARTS}{name}" for name in queues]
+    connection().delete(*keys, *(f"{key}:count" for key in keys))
+
+
+def failed_start(name: str) -> str | None:
+    """Why the last worker for this queue couldn't start; None if there is nothing to say."""
+    reason = cast(bytes | None, connection().get(f"{FAILED_STARTS}{name}"))
+    return reason.decode() if reason else None
+
+
+class Steadiness:
+    """Whether we may judge the silence of others: not while we were silent ourselves, since what
+    stopped us, a Redis that was away or a clock that jumped, may have stopped them."""
+
+    def __init__(self) -> None:
+        self._since = -float("inf")
+
+    def note(self, renewal: Renewal) -> None:
+        if renewal is not Renewal.IN_TIME:
+            self._since = time.monotonic()
+
+    def may_judge(self) -> bool:
+        return time.monotonic() - self._since > settings.VELO_LEASE

@@ -50,7 +50,8 @@ class WorkerQuerySet(QuerySet["Worker"]):
 
     def _living(self) -> Q:
         fresh = Now() - timedelta(seconds=settings.VELO_LEASE)
-        return Q(last_seen__gt=fresh) & ~Q(state__in=Worker.ENDED)
+        seen_since = Q(lost_at=None) | Q(last_seen__gt=F("lost_at"))
+        return Q(last_seen__gt=fresh) & seen_since & ~Q(state__in=Worker.ENDED)
 
     def alive(self) -> "WorkerQuerySet":
         return self.filter(self._living())
@@ -83,7 +84,8 @@ class Worker(models.Model):
         FAILED = "failed"  # could not start; `note` says why
 
     ENDED = (State.STOPPED, State.FAILED)
-    LOST = "lost"  # never stored: a row in another state whose last_seen is older than VELO_LEASE
+    # Never stored: a row in another state whose last_seen is older than VELO_LEASE or than lost_at.
+    LOST = "lost"
 
     id = models.CharField("ID", primary_key=True, max_length=64)  # the RQ worker's name
     node = models.CharField(max_length=255)
@@ -97,6 +99,12 @@ class Worker(models.Model):
     )
     started = models.DateTimeField(db_default=Now())
     last_seen = models.DateTimeField(db_default=Now(), db_index=True)
+    lost_at = models.DateTimeField(
+        null=True, blank=True, help_text="When others noticed that it had died, if ever."
+    )
+    jobs_rescued = models.PositiveBigIntegerField(
+        default=0, help_text="Put back for others to do, when it was lost."
+    )
     jobs_done = models.PositiveBigIntegerField(default=0)
     jobs_failed = models.PositiveBigIntegerField(default=0)
     model_time = models.FloatField(

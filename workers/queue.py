@@ -19,6 +19,7 @@ from django.conf import settings
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.commands.core import Script
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 from rq import Queue
 from rq.defaults import RQ_KEY_PREFIX
@@ -32,6 +33,7 @@ from workers.wire import JSONSerializer
 
 QUEUE = "default"
 
+PATIENCE = 3.0  # seconds for an answer of Redis; no command here blocks for more than one
 PROMOTE_AT_MOST = 1000
 ENQUEUE_AT_MOST = 256  # in one step
 UNSET = dict.fromkeys(
@@ -54,12 +56,12 @@ def connection() -> Redis:
     """This process's connections to Redis, shared by all its threads."""
     return Redis.from_url(
         settings.REDIS_URL,
-        socket_timeout=settings.VELO_REQUEST_TIMEOUT + 10,  # longer than any wait for an answer
+        socket_timeout=PATIENCE,
         socket_connect_timeout=2,
         health_check_interval=30,
         # A connection that the server has closed meanwhile is worth one more try, at once; whoever
         # waits for a Redis that is away wants to know.
-        retry=Retry(NoBackoff(), 1),
+        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
 
 
@@ -94,6 +96,11 @@ class Clock:
         self._lock = threading.Lock()
         self._offset = 0.0
         self._read_at = -float("inf")
+
+    def learn(self, time_now: float) -> None:
+        """The server has just said what time it is."""
+        self._offset = time_now - time.monotonic()
+        self._read_at = time.monotonic()
 
     def now(self) -> float:
         if time.monotonic() - self._read_at > self.MAX_AGE:
@@ -180,11 +187,12 @@ def enqueue(jobs: Sequence[NewJob], bell: str | None = None) -> Load:
     for job in jobs:
         data = zlib.compress(JSONSerializer.dumps([INFER, None, [job.text], {}]))
         args += (job.id, data, job.description, JSONSerializer.dumps(job.meta))
-    waiting, workers, admitted = script("enqueue")(
+    waiting, workers, admitted, time_now = script("enqueue")(
         keys=[queue().key, leases_key(QUEUE), *([bell] if bell else [])],
         args=args,
         client=connection(),
     )
+    clock.learn(float(time_now))
     return Load(waiting, workers, admitted)
 
 

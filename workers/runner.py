@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import cast
 
 import numpy
+from rq.timeouts import JobTimeoutException
 
 from workers import predictors
 from workers.figures import BatchFigures
@@ -25,6 +26,10 @@ Guard = Callable[[], AbstractContextManager[object]]
 
 class NotFinite(Exception):
     """The predictor gave infinity or no number at all, which JSON can't say."""
+
+
+class TookTooLong(Exception):
+    """A model call for several texts took longer than their jobs may."""
 
 
 class WrongNumber(Exception):
@@ -70,12 +75,17 @@ class Runner:
     def answers(self, batch: Sequence[Encoded], guard: Guard) -> list[Output | Raised]:
         """Of one model call: as many as texts, each an output or what it raised.
 
-        `guard` makes a context for a call; it may raise in it when the call takes too long. Where a
-        call raises, the batch is halved until the texts that are to blame stand alone.
+        `guard` makes a context for a call, in which it raises JobTimeoutException when the call
+        takes too long. Where a call raises, the batch is halved until the texts that are to blame
+        stand alone; raises TookTooLong instead where it took too long, since each half might.
         """
         try:
             with guard():
                 return list(self._call(batch))
+        except JobTimeoutException as error:
+            if len(batch) > 1:
+                raise TookTooLong from error
+            return [cast(Raised, sys.exc_info())]
         except Exception:  # noqa: BLE001 - as above
             if len(batch) == 1:
                 return [cast(Raised, sys.exc_info())]

@@ -1,29 +1,40 @@
 """The worker: RQ's loop around a model that is held in memory."""
 
 import logging
+import multiprocessing
 import os
 import signal
 import socket
+import threading
+import time
+from collections import deque
 from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 from django.conf import settings
+from django.db import DatabaseError
+from django.db.models import F
 from django.db.models.functions import Now
 from redis.exceptions import RedisError
 from rq.worker import WorkerStatus
 
-from workers import host, jobs, leases, predictors
+from workers import host, jobs, leases, predictors, rescue
 from workers.batch_worker import BatchWorker
 from workers.latency import Recorder
+from workers.leases import Renewal
 from workers.models import ModelVersion, Worker
 from workers.queue import promote_due
+from workers.rescue import Loss
 from workers.runner import Runner
 from workers.ticker import Ticker
 
 log = logging.getLogger(__name__)
 
-BEAT = 1.0  # seconds
+BEAT = 1.0  # seconds between two writes of the row
+LOSSES_KEPT = 1000  # of other workers, in memory, while the database is away
+LEASE_BEAT = 0.5  # seconds between two renewals of the lease
+LONGEST_PAUSE = 30.0  # seconds before a pool starts a worker again that can't start
 
 
 class InferenceWorker(BatchWorker):
@@ -36,6 +47,12 @@ class InferenceWorker(BatchWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.recorder = Recorder()
+        self.registration = leases.of_this_process(self.name, self.queue_names())
+        self._steadiness = leases.Steadiness()
+        self._pulse_lock = threading.Lock()
+        self._leased = False
+        self._row_is_there = self._version_is_there = False
+        self._losses: deque[Loss] = deque(maxlen=LOSSES_KEPT)
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -48,23 +65,38 @@ class InferenceWorker(BatchWorker):
         kwargs["with_scheduler"] = False
         signal.signal(signal.SIGTERM, _leave)
         row = Ticker("worker row", BEAT, self._write_row)
-        lease = Ticker("worker lease", BEAT, self._renew_lease)
+        lease = Ticker("worker lease", LEASE_BEAT, self._keep_alive)
+        watchdog = Ticker("worker watchdog", LEASE_BEAT, self.watchdog.look)
         end = Worker.State.STOPPED, ""
         try:
-            self._create_row()
+            self._losses.extend(rescue.rescue(judge_leases=False))
             row.start()
             self._load()
             lease.start()
+            watchdog.start()
             return super().work(*args, **kwargs)
         except predictors.ModelError as error:
             end = Worker.State.FAILED, str(error)
+            self._pause_before_the_next(error)
             raise SystemExit(f"Worker {self.name} can't start: {error}") from error
         except RedisError as error:
             end = Worker.State.STOPPED, f"Redis: {error}"
             raise SystemExit(f"Worker {self.name} lost Redis: {error}") from error
         finally:
+            watchdog.stop()
+            self.watchdog.rest()
             lease.stop()
-            self._end(row, *end)
+            row.stop()
+            self._end(*end)
+
+    def _pause_before_the_next(self, error: predictors.ModelError) -> None:
+        """Whoever starts us again waits longer each time, except for RQ's pool."""
+        with suppress(RedisError):
+            failures = leases.note_failed_start(self.queue_names(), str(error))
+            if multiprocessing.parent_process():
+                pause = min(2.0 ** (failures - 1), LONGEST_PAUSE)
+                log.error("worker %s can't start: %s; ends in %g s", self.name, error, pause)
+                time.sleep(pause)
 
     def _load(self) -> None:
         log.info("worker %s: loading the model", self.name)
@@ -73,7 +105,7 @@ class InferenceWorker(BatchWorker):
         self.runner.use_threads(self.threads)
         predictor.warm_up()
         jobs.install(self.runner)
-        self._register_version(predictor)
+        leases.forget_failed_starts(self.queue_names())
         log.info("worker %s: engine: %s", self.name, predictor.engine_chosen)
         log.info(
             "worker %s: a model call costs %d tokens besides its own",
@@ -82,17 +114,70 @@ class InferenceWorker(BatchWorker):
         )
         log.info("worker %s: ready with %s", self.name, self.runner.label)
 
-    def _end(self, row: Ticker, state: Worker.State, note: str) -> None:
-        row.stop()
+    def _end(self, state: Worker.State, note: str) -> None:
         with suppress(RedisError):  # the lease ends by itself
-            leases.give_back(self.name, self.queue_names())
-        self.recorder.flush()
-        Worker.objects.filter(pk=self.name).update(
-            state=state, note=note, last_seen=Now(), **self._figures()
-        )
+            self.registration.give_back()
+        try:
+            self._write_row()
+            Worker.objects.filter(pk=self.name).update(state=state, note=note)
+        except DatabaseError as error:
+            log.warning("worker %s: its end can't be written: %s", self.name, error)
         log.info("worker %s: %s", self.name, state.value)
 
+    # --- the lease ----------------------------------------------------------------------------
+
+    def _keep_alive(self) -> None:
+        if self._registered:
+            self.pulse()
+            self._losses.extend(rescue.rescue(judge_leases=self._steadiness.may_judge()))
+            self.put_back_strays()
+            for queue in self.queues:
+                promote_due(queue)
+
+    def pulse(self) -> None:
+        """Renew the lease; where it is gone, begin anew: the jobs in hand may be somebody else's by
+        now, and if so our answers to them don't count."""
+        with self._pulse_lock:
+            renewal = Renewal.GONE
+            try:
+                renewal = self.registration.renew(anew=not self._leased)
+                if renewal is Renewal.GONE:
+                    log.warning("worker %s: its lease is gone; registering again", self.name)
+                    self.connection.delete(self.key)
+                    self.register_birth()
+                    self.registration.renew(anew=True)
+            finally:
+                if self._leased:
+                    self._steadiness.note(renewal)
+            self._leased = True
+
     # --- what the threads write ---------------------------------------------------------------
+
+    def _write_row(self) -> None:
+        """The database may have been away at any time: what isn't there yet is made now."""
+        if not self._row_is_there:
+            self._create_row()
+            self._row_is_there = True
+        if self.runner and not self._version_is_there:
+            self._register_version(self.runner.predictor)
+            self._version_is_there = True
+        if not self._registered:
+            state = Worker.State.LOADING
+        elif self.get_state() == WorkerStatus.BUSY:
+            state = Worker.State.BUSY
+        else:
+            state = Worker.State.IDLE
+        written = Worker.objects.filter(pk=self.name).update(
+            state=state, last_seen=Now(), **self._figures()
+        )
+        self._row_is_there = self._version_is_there = bool(written)
+        while self._losses:
+            _record(self._losses[0])
+            self._losses.popleft()
+        if not settings.VELO_THREADS:
+            neighbours = Worker.objects.alive().filter(host=host.identity()).count()
+            self.threads = host.threads(neighbours)
+        self.recorder.flush()
 
     def _create_row(self) -> None:
         # A worker that is restarted under a name given to it (`--name`) takes up its old row.
@@ -135,28 +220,19 @@ class InferenceWorker(BatchWorker):
             "batches": self.runner.batches.to_json() if self.runner else {},
         }
 
-    def _write_row(self) -> None:
-        if not self._registered:
-            state = Worker.State.LOADING
-        elif self.get_state() == WorkerStatus.BUSY:
-            state = Worker.State.BUSY
-        else:
-            state = Worker.State.IDLE
-        Worker.objects.filter(pk=self.name).update(state=state, last_seen=Now(), **self._figures())
-        if not settings.VELO_THREADS:
-            neighbours = Worker.objects.alive().filter(host=host.identity()).count()
-            self.threads = host.threads(neighbours)
-        self.recorder.flush()
-
-    def _renew_lease(self) -> None:
-        if self._registered:
-            leases.renew(self.name, self.queue_names())
-            for queue in self.queues:
-                promote_due(queue)
-
     @property
     def _registered(self) -> bool:
         return self.birth_date is not None
+
+
+def _record(loss: Loss) -> None:
+    """In the row of the worker that was lost."""
+    Worker.objects.filter(pk=loss.worker).update(
+        lost_at=Now(),  # by the clock that wrote last_seen
+        jobs_rescued=F("jobs_rescued") + loss.rescued,
+        note=f"Lost: {loss.why}. {loss.rescued} jobs were put back"
+        + (f", {loss.failed} failed as poisonous." if loss.failed else "."),
+    )
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:

@@ -1,12 +1,13 @@
 -- Lets jobs in and enqueues them, in one step: what RQ's `enqueue_call` writes, if there is room and
--- somebody to do them.
+-- somebody to do them. A job that is there already, because the answer to an earlier call was lost,
+-- is let in and left as it is.
 --
 -- KEYS    queue, the queue's leases, and a stream to ring if anybody listens there
 -- ARGV    1 RQ's key prefix, 2 seconds that a job may wait, 3 most jobs that may wait, 4 how many words
 --         follow, 5… fields and values that all the jobs have, then for each job: id, data,
 --         description, meta
--- returns how many wait before them, how many workers are alive, and how many of the jobs, the first
---         ones, were enqueued
+-- returns how many wait before them, how many workers are alive, how many of the jobs, the first
+--         ones, were let in, and the server's time
 local time = redis.call('TIME')
 local waiting = redis.call('LLEN', KEYS[1])
 local workers = redis.call('ZCOUNT', KEYS[2], time[1] + time[2] / 1e6, '+inf')
@@ -18,13 +19,15 @@ if admitted > 0 then
 end
 for i = first, first + 4 * (admitted - 1), 4 do
   local key = ARGV[1] .. ':job:' .. ARGV[i]
-  redis.call('HSET', key, 'data', ARGV[i + 1], 'description', ARGV[i + 2], 'meta', ARGV[i + 3],
-    unpack(ARGV, 5, first - 1))
-  redis.call('EXPIRE', key, ARGV[2])
-  redis.call('RPUSH', KEYS[1], ARGV[i])
+  if redis.call('EXISTS', key) == 0 then
+    redis.call('HSET', key, 'data', ARGV[i + 1], 'description', ARGV[i + 2], 'meta', ARGV[i + 3],
+      unpack(ARGV, 5, first - 1))
+    redis.call('EXPIRE', key, ARGV[2])
+    redis.call('RPUSH', KEYS[1], ARGV[i])
+  end
 end
 if admitted > 0 and KEYS[3] then
   redis.call('XADD', KEYS[3], 'MAXLEN', 1, '*', 'jobs', admitted)
   redis.call('EXPIRE', KEYS[3], 60)
 end
-return {waiting, workers, admitted}
+return {waiting, workers, admitted, tostring(time[1] + time[2] / 1e6)}

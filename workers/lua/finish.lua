@@ -9,6 +9,9 @@ local prefix, worker, time_text, time = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV
 local index = prefix .. ':worker:' .. worker .. ':executions'
 local outcomes, written = {}, 0
 
+-- A full memory has to be an error before anything is done; see claim.lua.
+redis.call('HSET', prefix .. ':worker:' .. worker, 'last_heartbeat', time_text)
+
 local function finish(id, execution_id, queue, ttl, started, answer)
   local key = prefix .. ':job:' .. id
   local composite = id .. ':' .. execution_id

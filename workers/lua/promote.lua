@@ -7,11 +7,12 @@
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], 0, ARGV[1], 'LIMIT', 0, ARGV[3])
 local put = 0
 for _, id in ipairs(due) do
-  redis.call('ZREM', KEYS[1], id)
   if redis.call('EXISTS', ARGV[2] .. id) == 1 then
+    -- First what a full memory refuses; see claim.lua.
     redis.call('HSET', ARGV[2] .. id, 'status', ARGV[4])
     redis.call('RPUSH', KEYS[2], id)
     put = put + 1
   end
+  redis.call('ZREM', KEYS[1], id)
 end
 return put

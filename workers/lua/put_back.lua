@@ -1,22 +1,83 @@
--- Puts claimed jobs back at the front of their queues, as they were before.
+-- Puts claimed jobs back at the front of their queues: a worker its own, or whoever is alive those of a
+-- worker that is dead. Each job is put back once, since its execution is gone then; a dead worker's
+-- row in the registry likewise.
 --
--- ARGV    1 RQ's key prefix, 2 worker, then for each job: id, execution id, queue, in the order in
---         which they were claimed
--- returns how many were put back; one that isn't this worker's any more stays where it is
-local prefix, worker = ARGV[1], ARGV[2]
-local put = 0
-for first = #ARGV - 2, 3, -3 do
-  local id, execution_id, queue = ARGV[first], ARGV[first + 1], ARGV[first + 2]
-  local key = prefix .. ':job:' .. id
-  local composite = id .. ':' .. execution_id
-  redis.call('ZREM', prefix .. ':wip:' .. queue, composite)
-  redis.call('ZREM', prefix .. ':executions:' .. id, execution_id)
-  redis.call('SREM', prefix .. ':worker:' .. worker .. ':executions', composite)
-  if redis.call('DEL', prefix .. ':execution:' .. composite) == 1
-      and redis.call('EXISTS', key) == 1 then
-    redis.call('HSET', key, 'status', 'queued', 'started_at', '', 'worker_name', '')
-    redis.call('LPUSH', prefix .. ':queue:' .. queue, id)
-    put = put + 1
+-- KEYS    none; or for a dead worker: the registry of workers, and its leases
+-- ARGV    1 RQ's key prefix, 2 worker, 3 how many crashes a job may be in, or 0 if this is none,
+--         4 time as RQ writes it in jobs, 5 what the registry says of the worker, 6 1 if it is known
+--         to be dead, otherwise all its leases must be over; then for each job, in the order in which
+--         they shall be done: "job id:execution id", what is known of its crashes, with this one, and
+--         the same as RQ writes it in results
+-- returns how many were put back and how many failed, since they were in too many crashes; nothing if
+--         the worker is alive or has other jobs than these, or if somebody else was first
+local prefix, worker, crashes_allowed = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local time = tonumber(redis.call('TIME')[1])
+local key = prefix .. ':worker:' .. worker
+local put, failed = 0, 0
+
+if #KEYS > 0 then
+  local unknown = redis.call('SCARD', key .. ':executions') ~= (#ARGV - 6) / 3
+  if unknown or redis.call('HGET', KEYS[1], worker) ~= ARGV[5] then
+    return {}
   end
+  for number = 2, #KEYS do
+    local lease = redis.call('ZSCORE', KEYS[number], worker)
+    if ARGV[6] ~= '1' and lease and tonumber(lease) >= time then
+      return {}
+    end
+  end
+  -- A full memory has to be an error before anything is done; see claim.lua.
+  redis.call('HSET', KEYS[1], worker, ARGV[5])
+  redis.call('HDEL', KEYS[1], worker)
+  for number = 2, #KEYS do
+    redis.call('ZREM', KEYS[number], worker)
+    local queue = string.sub(KEYS[number], #'velo:leases:' + 1)
+    redis.call('SREM', prefix .. ':workers:' .. queue, key)
+  end
+  redis.call('SREM', prefix .. ':workers', key)
+  redis.call('DEL', key)
 end
-return put
+
+local function fail(job, id, queue, execution_id, started, traceback)
+  local ttl = tonumber(redis.call('HGET', job, 'failure_ttl') or 31536000) -- RQ's default
+  local results = prefix .. ':results:' .. id
+  redis.call('HSET', job, 'status', 'failed', 'ended_at', ARGV[4])
+  redis.call('XADD', results, 'MAXLEN', '~', 10, '*', 'type', 2, 'worker_name', worker,
+    'exc_string', traceback, 'execution_id', execution_id, 'execution_started_at', started,
+    'execution_ended_at', time, 'crashes', redis.call('HGET', job, 'crashes'))
+  redis.call('ZADD', prefix .. ':failed:' .. queue, ttl < 0 and -1 or time + ttl, id)
+  if ttl >= 0 then
+    redis.call('EXPIRE', results, ttl)
+    redis.call('EXPIRE', job, ttl)
+  end
+  failed = failed + 1
+end
+
+for first = #ARGV - 2, 7, -3 do
+  local composite = ARGV[first]
+  local id, execution_id = string.match(composite, '^(.*):([^:]*)$')
+  local job, execution = prefix .. ':job:' .. id, prefix .. ':execution:' .. composite
+  local queue = redis.call('HGET', job, 'origin')
+  local started = redis.call('HGET', execution, 'created_at')
+  if queue and started then
+    -- First what a full memory refuses.
+    redis.call('HSET', job, 'started_at', '', 'worker_name', '')
+    local crashes = 0
+    if crashes_allowed > 0 then
+      crashes = redis.call('HINCRBY', job, 'crashes', 1)
+      redis.call('HSET', job, 'crash_log', ARGV[first + 1])
+    end
+    if crashes_allowed > 0 and crashes >= crashes_allowed then
+      fail(job, id, queue, execution_id, started, ARGV[first + 2])
+    else
+      redis.call('HSET', job, 'status', 'queued')
+      redis.call('LPUSH', prefix .. ':queue:' .. queue, id)
+      put = put + 1
+    end
+    redis.call('ZREM', prefix .. ':wip:' .. queue, composite)
+    redis.call('DEL', execution)
+  end
+  redis.call('ZREM', prefix .. ':executions:' .. id, execution_id)
+  redis.call('SREM', key .. ':executions', composite)
+end
+return {put, failed}

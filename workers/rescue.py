@@ -1,0 +1,109 @@
+"""What happens to the jobs of the dead: whoever is alive puts them back, each once."""
+
+import logging
+import zlib
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+
+from django.conf import settings
+from redis import Redis
+from rq.defaults import RQ_KEY_PREFIX
+from rq.job import Job
+from rq.utils import now, utcformat
+
+from workers import leases
+from workers.leases import Registration
+from workers.queue import connection, script
+
+log = logging.getLogger(__name__)
+
+RAN_OUT = "its lease ran out"
+GONE = "its process is gone"
+HUNG = "a model call took longer than its jobs may"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A worker that died."""
+
+    worker: str
+    at: datetime  # when it was noticed
+    why: str
+    rescued: int  # jobs that were put back
+    failed: int  # jobs that had been in too many crashes
+
+
+def rescue(judge_leases: bool = True) -> list[Loss]:
+    """Put back the jobs of workers whose process is gone from this machine and, if we may judge
+    that, of those whose lease is over."""
+    registrations = leases.registered()
+    gone = [one for one in registrations if one.process_is_gone()]
+    silent = leases.over(registrations) if judge_leases and registrations else []
+    losses = [_rescue(one, sure=True) for one in gone]
+    losses += [_rescue(one, sure=False) for one in silent if one not in gone]
+    return [loss for loss in losses if loss]
+
+
+def charge(worker: str, executions: Sequence[str], why: str) -> tuple[int, int]:
+    """Put back this worker's own jobs as if it had died of them. `executions`: "job id:execution
+    id"; returns how many were put back, and how many failed."""
+    noticed = now()
+    put_back = script("put_back")(
+        args=[
+            *(RQ_KEY_PREFIX, worker, settings.VELO_MAX_CRASHES, utcformat(noticed), "", ""),
+            *_histories(connection(), executions, f"{utcformat(noticed)} {worker}: {why}"),
+        ],
+        client=connection(),
+    )
+    rescued, failed = cast(list[int], put_back)
+    return rescued, failed
+
+
+def _rescue(dead: Registration, sure: bool) -> Loss | None:
+    """None if it wasn't dead, or somebody else was first."""
+    noticed, why = now(), GONE if sure else RAN_OUT
+    index = f"{RQ_KEY_PREFIX}:worker:{dead.worker}:executions"
+    executions = [name.decode() for name in cast(set[bytes], connection().smembers(index))]
+    outcome = script("put_back")(
+        keys=[leases.REGISTRY, *dead.leases],
+        args=[
+            *(RQ_KEY_PREFIX, dead.worker, settings.VELO_MAX_CRASHES, utcformat(noticed)),
+            *(dead.entry, int(sure)),
+            *_histories(connection(), executions, f"{utcformat(noticed)} {dead.worker}: {why}"),
+        ],
+        client=connection(),
+    )
+    if not outcome:
+        return None
+    rescued, failed = cast(list[int], outcome)
+    log.warning(
+        "worker %s is lost: %s; %d jobs put back, %d failed as poisonous",
+        *(dead.worker, why, rescued, failed),
+    )
+    return Loss(dead.worker, noticed, why, rescued, failed)
+
+
+def _histories(redis: Redis, executions: Sequence[str], crash: str) -> list[str | bytes]:
+    """What the script wants of each job, those that were enqueued first coming first."""
+    with redis.pipeline(transaction=False) as pipeline:
+        for execution in executions:
+            job_id = execution.rpartition(":")[0]
+            pipeline.hmget(Job.key_for(job_id), "enqueued_at", "crash_log")
+        known = pipeline.execute() if executions else []
+    words: list[str | bytes] = []
+    by_age = sorted(zip(known, executions, strict=True), key=lambda pair: pair[0][0] or b"")
+    for (_, earlier), execution in by_age:
+        history = f"{earlier.decode()}\n{crash}" if earlier else crash
+        words += (execution, history, b64encode(zlib.compress(_traceback(history).encode())))
+    return words
+
+
+def _traceback(history: str) -> str:
+    count = history.count("\n") + 1
+    return (
+        f"Poisonous: {count} crashes with this job in flight (VELO_MAX_CRASHES={count}), so it "
+        f"isn't tried again. They were:\n{history}"
+    )

@@ -1,0 +1,61 @@
+"""Ends this process when it hangs: its jobs are then put back by whoever is alive."""
+
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.conf import settings
+
+log = logging.getLogger(__name__)
+
+GRACE = 2.0  # seconds in which Python's own timeout may still do it
+PAUSED = 2.0  # seconds between two looks that say that the process itself was stopped
+
+
+class Watchdog:
+    """`expect` says how long a step may take; another thread calls `look` again and again."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._ends: dict[object, float] = {}  # of the steps that go on, by the monotonic clock
+        self._looked = time.monotonic()
+
+    @contextmanager
+    def expect(self, seconds: float) -> Iterator[None]:
+        """What is done in this context takes no longer; otherwise the process is ended, whether it
+        hangs in Python or in C."""
+        step = object()
+        with self._lock:
+            self._ends[step] = time.monotonic() + seconds + GRACE
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._ends[step]
+
+    def look(self) -> None:
+        now = time.monotonic()
+        paused = now - self._looked
+        self._looked = now
+        with self._lock:
+            if paused > PAUSED:  # we were stopped, and so was the step
+                self._ends = {step: end + paused for step, end in self._ends.items()}
+            late = any(end < now for end in self._ends.values())
+        if late:
+            log.critical("worker %s hangs, and is killed; where it hangs:", self._name)
+            faulthandler.dump_traceback(sys.__stderr__ or 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        # If some C code never lets Python run, nobody comes here: then this ends the process.
+        allowed = settings.VELO_JOB_TIMEOUT + GRACE
+        faulthandler.dump_traceback_later(allowed, exit=True, file=sys.__stderr__ or 2)
+
+    def rest(self) -> None:
+        """Nobody looks from now on."""
+        faulthandler.cancel_dump_traceback_later()
