@@ -1,0 +1,75 @@
+"""The stand-in model, which does to its process whatever its text says."""
+
+import ctypes
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Sequence
+
+from django.conf import settings
+
+from workers.predictors import Encoded, Vector
+from workers.predictors.sleep import SleepPredictor
+
+FOREVER = 3600
+
+
+def _hang_in_python() -> None:
+    while True:
+        time.sleep(0.1)
+
+
+def _hang_in_c() -> None:
+    ctypes.CDLL(None).sleep(FOREVER)  # other threads may run
+
+
+def _hang_in_c_for_all() -> None:
+    ctypes.PyDLL(None).sleep(FOREVER)  # with the interpreter's lock held: no other thread runs
+
+
+def _segfault() -> None:
+    ctypes.string_at(0)
+
+
+def _use_up_memory() -> None:
+    """Meets a limit, as in a container that has one, only that malloc is told so."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2**31 + 2**30, hard))
+    try:
+        bytearray(2**34)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _raise() -> None:
+    raise ValueError("this text can't be read")
+
+
+DOES: dict[str, Callable[[], None]] = {
+    "hang in Python": _hang_in_python,
+    "hang in C": _hang_in_c,
+    "hang in C, with the lock": _hang_in_c_for_all,
+    "segfault": _segfault,
+    "use up memory": _use_up_memory,
+    "kill": _kill,
+    "raise": _raise,
+}
+
+
+class FaultyPredictor(SleepPredictor):
+    """A text "hang in C" or "hang in C: another word" does that; any other is answered."""
+
+    def predict(self, batch: Sequence[Encoded]) -> list[Vector]:
+        for encoded in batch:
+            if fault := DOES.get(encoded.ids.partition(":")[0]):
+                fault()
+        return super().predict(batch)
+
+
+def load(threads: int) -> FaultyPredictor:
+    return FaultyPredictor(settings.VELO_SLEEP_MS / 1000)
