@@ -5,14 +5,21 @@ from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.conf import settings
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 from rq.results import Result
 
-from inference.errors import APIError, DeadlinePassed, ModelFailed, NoWorker, QueueAway, QueueFull
-from inference.exchange import Refused, exchange
-from workers import queue
+from inference.errors import (
+    APIError,
+    DeadlinePassed,
+    JobLost,
+    ModelFailed,
+    NoWorker,
+    Poisonous,
+    QueueAway,
+    QueueFull,
+)
+from inference.exchange import Lost, Refused, exchange
+from workers import leases, queue
 from workers.jobs import Prediction
 from workers.queue import NewJob
 from workers.wire import JSONSerializer
@@ -23,59 +30,64 @@ SUCCESSFUL = str(Result.Type.SUCCESSFUL.value).encode()
 DESCRIBED_CHARS = 80  # of the text, in the admin's list of jobs
 
 
-def transform(text: str) -> Prediction:
-    """The model's answer to `text`.
+def transform(text: str, seconds: float) -> Prediction:
+    """The model's answer to `text`, if it comes within so many seconds.
 
-    Raises QueueFull, NoWorker, QueueAway, DeadlinePassed and ModelFailed.
+    Raises QueueFull, NoWorker, QueueAway, JobLost, DeadlinePassed, Poisonous and ModelFailed.
     """
-    job = _job(text)
+    job = _job(text, seconds)
     with redis_errors():
-        outcome = exchange().ask(job, settings.VELO_REQUEST_TIMEOUT)
+        outcome = exchange().ask(job)
         if outcome is None:
             _drop(job.id)
             raise DeadlinePassed(
-                f"No answer within {settings.VELO_REQUEST_TIMEOUT:g} s. The job was dropped. "
+                f"No answer within {seconds:g} s. The job was dropped. "
                 "Try again when fewer requests wait, or add workers.",
                 job_id=job.id,
             )
-    if isinstance(outcome, Refused):
-        raise _refusal(outcome.load)
-    if outcome.fields[b"type"] != SUCCESSFUL:
-        raise ModelFailed(
-            f"Every attempt of job {job.id} raised an error. Its traceback is in the admin, "
-            "under failed jobs.",
+    match outcome:
+        case Refused():
+            raise _refusal(outcome.load)
+        case Lost():
+            raise JobLost(job_id=job.id)
+    if outcome.fields[b"type"] == SUCCESSFUL:
+        return Prediction(**JSONSerializer.loads(b64decode(outcome.fields[b"return_value"])))
+    if crashes := outcome.fields.get(b"crashes"):
+        raise Poisonous(
+            f"{int(crashes)} workers crashed while they had job {job.id}, so it isn't tried again. "
+            "Its history is in the admin, under failed jobs.",
             job_id=job.id,
         )
-    return Prediction(**JSONSerializer.loads(b64decode(outcome.fields[b"return_value"])))
+    raise ModelFailed(
+        f"Every attempt of job {job.id} raised an error. Its traceback is in the admin, "
+        "under failed jobs.",
+        job_id=job.id,
+    )
 
 
 def ready() -> int:
     """The number of live workers that hold a model. Raises NoWorker and QueueAway."""
     with redis_errors():
         load = queue.load()
-    if not load.workers:
-        raise NoWorker
-    return load.workers
+        if load.workers:
+            return load.workers
+        reason = leases.failed_start(queue.QUEUE)
+    raise NoWorker(f"No worker could start. The last one: {reason}" if reason else "")
 
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
-    """Turns Redis's silence into QueueAway."""
+    """Turns Redis's silence, and its refusals, into QueueAway."""
     try:
         yield
-    except (RedisConnectionError, RedisTimeoutError) as error:
+    except RedisError as error:
         log.warning("Redis: %s", error)
         raise QueueAway from error
 
 
-def _job(text: str) -> NewJob:
-    now = queue.clock.now()
+def _job(text: str, seconds: float) -> NewJob:
     shown = text if len(text) <= DESCRIBED_CHARS else text[:DESCRIBED_CHARS] + "…"
-    return NewJob(
-        text,
-        description=f"infer: {shown}",
-        meta={"enqueued": now, "deadline": now + settings.VELO_REQUEST_TIMEOUT},
-    )
+    return NewJob(text, f"infer: {shown}", seconds)
 
 
 def _refusal(load: queue.Load) -> APIError:

@@ -4,14 +4,17 @@ APIError
 ├── 400 InvalidJSON         the body isn't JSON
 ├── 400 NotAString          the body is JSON, but no string
 ├── 400 BlankInput          there is nothing in the string to embed
+├── 400 InvalidTimeout      X-Request-Timeout is no number of seconds
 ├── 411 LengthRequired      the body's length isn't declared
 ├── 413 InputTooLong        the string is over VELO_MAX_INPUT_CHARS
 ├── 413 BodyTooLarge        the body is over VELO_MAX_BODY_BYTES
 ├── 429 QueueFull           VELO_MAX_QUEUE inputs wait already
 ├── 500 ModelFailed         every attempt of the job raised
+├── 500 Poisonous           workers crashed while they had the job
 ├── 503 NoWorker            no live worker holds a model
-├── 503 QueueAway           Redis can't be reached
-└── 504 DeadlinePassed      no answer within VELO_REQUEST_TIMEOUT
+├── 503 QueueAway           Redis can't be reached, or refuses to be written to
+├── 503 JobLost             Redis lost the job twice
+└── 504 DeadlinePassed      no answer within the time that the request has
 
 The framework's own errors (403, 404, 405, 415, 500) take the same shape.
 """
@@ -67,6 +70,13 @@ class BlankInput(APIError):
     example = "The string is empty or holds only white space. Send some text."
 
 
+class InvalidTimeout(APIError):
+    status_code = 400
+    default_code = "invalid_timeout"
+    title = "X-Request-Timeout is not a number of seconds"
+    example = "X-Request-Timeout: 'soon' is not a number of seconds above 0. Send for example 2.5."
+
+
 class LengthRequired(APIError):
     status_code = 411
     default_code = "length_required"
@@ -106,6 +116,16 @@ class ModelFailed(APIError):
     )
 
 
+class Poisonous(APIError):
+    status_code = 500
+    default_code = "poisonous"
+    title = "Workers crash on this text"
+    example = (
+        "2 workers crashed while they had job 4f0c6a2e-5a5f-4b0a-9df5-1c6b8f1f7f6e, so it isn't "
+        "tried again. Its history is in the admin, under failed jobs."
+    )
+
+
 class NoWorker(APIError):
     status_code = 503
     default_code = "no_worker"
@@ -123,6 +143,17 @@ class QueueAway(APIError):
     title = "The queue can't be reached"
     example = "Redis doesn't answer. Try again in 5 s; if that doesn't help, check REDIS_URL."
     retry_after = 5
+
+
+class JobLost(APIError):
+    status_code = 503
+    default_code = "job_lost"
+    title = "The queue lost the job"
+    example = (
+        "Redis lost the job, and again when it was enqueued anew: was it emptied, or restarted "
+        "without its append-only file? Try again in 1 s."
+    )
+    retry_after = 1
 
 
 class DeadlinePassed(APIError):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import exceptions
 
@@ -87,6 +88,15 @@ transform = extend_schema(
         OpenApiExample("Embedding (first numbers)", value=[0.0123, -0.0456], response_only=True),
     ],
     parameters=[
+        OpenApiParameter(
+            "X-Request-Timeout",
+            {"type": "number", "exclusiveMinimum": 0},
+            OpenApiParameter.HEADER,
+            description=(
+                "Seconds that you wait: nothing is computed for you afterwards. At most, and if it "
+                f"isn't sent: {settings.VELO_REQUEST_TIMEOUT:g}."
+            ),
+        ),
         _header("X-Velo-Model-Version", "The version that answered, name@version.", [200]),
         _header("X-Velo-Worker", "The id of the worker that answered.", [200]),
         _header(
@@ -104,13 +114,16 @@ transform = extend_schema(
             errors.InvalidJSON,
             errors.NotAString,
             errors.BlankInput,
+            errors.InvalidTimeout,
             errors.LengthRequired,
             errors.InputTooLong,
             errors.BodyTooLarge,
             errors.QueueFull,
             errors.ModelFailed,
+            errors.Poisonous,
             errors.NoWorker,
             errors.QueueAway,
+            errors.JobLost,
             errors.DeadlinePassed,
         ),
         **_framework(

@@ -1,12 +1,13 @@
 """The wire contract: what is taken, what is given; the Swagger schema derives from it."""
 
+import math
 import re
 from typing import Any
 
 from django.conf import settings
 from rest_framework import serializers
 
-from inference.errors import BlankInput, InputTooLong, NotAString
+from inference.errors import BlankInput, InputTooLong, InvalidTimeout, NotAString
 
 SOMETHING = re.compile(r"\S")
 JSON_TYPES = {
@@ -45,6 +46,23 @@ def check_text(data: Any) -> str:
     if not SOMETHING.search(data):
         raise BlankInput
     return data
+
+
+def check_timeout(header: str | None) -> float:
+    """Seconds that the caller waits, VELO_REQUEST_TIMEOUT at most. Raises InvalidTimeout."""
+    most: float = settings.VELO_REQUEST_TIMEOUT
+    if header is None:
+        return most
+    try:
+        seconds = float(header)
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:  # also true of NaN
+        raise InvalidTimeout(
+            f"X-Request-Timeout: {header[:40]!r} is not a number of seconds above 0. "
+            "Send for example 2.5."
+        )
+    return min(seconds, most)
 
 
 class ProblemSerializer(serializers.Serializer):

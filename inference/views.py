@@ -8,7 +8,7 @@ from rest_framework.views import APIView
 
 from inference import dispatch, schema, timing
 from inference.errors import InvalidJSON, LengthRequired
-from inference.serializers import check_text
+from inference.serializers import check_text, check_timeout
 from workers.stat import stat
 
 
@@ -20,7 +20,8 @@ class TransformView(APIView):
             if "HTTP_TRANSFER_ENCODING" in request.META:
                 raise LengthRequired
             raise InvalidJSON('The body is empty. Expected a JSON string, for example "Hello!".')
-        prediction = dispatch.transform(check_text(request.data))
+        timeout = check_timeout(request.headers.get("X-Request-Timeout"))
+        prediction = dispatch.transform(check_text(request.data), timeout)
         seconds = time.perf_counter() - started
         timing.record(prediction, seconds)
         headers = {

@@ -1,5 +1,6 @@
 """Jobs as the web process enqueues them."""
 
+from django.conf import settings
 from rq.job import Job
 
 from inference import dispatch
@@ -23,6 +24,6 @@ def claim(worker: str, *queues: str, limit: int = 32) -> list[Claim]:
 def enqueue(text: str) -> Job:
     """With somebody alive, or it would be refused."""
     live("a test")
-    job = dispatch._job(text)
+    job = dispatch._job(text, settings.VELO_REQUEST_TIMEOUT)
     assert queue.enqueue([job]).admitted
     return Job.fetch(job.id, queue.connection(), JSONSerializer)

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from rq.results import Result
 
 from inference import dispatch, exchange
-from inference.exchange import Ended, Exchange, Refused
+from inference.exchange import Ended, Exchange, Lost, Refused
 from tests.waiting import eventually
 from workers import leases, queue
 from workers.queue import Load, NewJob
@@ -25,11 +25,11 @@ def asked(redis: None) -> Iterator[Callable[[NewJob], Future[Any]]]:
     leases.of_this_process("a test", [queue.QUEUE]).renew(anew=True)
     shared = Exchange()
     with ThreadPoolExecutor(64) as threads:
-        yield lambda job: threads.submit(shared.ask, job, SECONDS)
+        yield lambda job: threads.submit(shared.ask, job)
 
 
 def jobs(count: int) -> list[NewJob]:
-    return [dispatch._job(f"text {number}") for number in range(count)]
+    return [dispatch._job(f"text {number}", SECONDS) for number in range(count)]
 
 
 def waiting() -> list[str]:
@@ -128,32 +128,61 @@ def test_who_finds_no_room_is_told(asked: Any, settings: Any) -> None:
 def test_who_gives_up_leaves_nothing_behind(redis: None) -> None:
     leases.of_this_process("a test", [queue.QUEUE]).renew(anew=True)
     shared = Exchange()
-    [job] = jobs(1)
-    assert shared.ask(job, 0.01) is None
+    assert shared.ask(dispatch._job("text", 0.01)) is None
     assert not shared._open
     [job] = jobs(1)
     with ThreadPoolExecutor(1) as thread:
-        answer = thread.submit(shared.ask, job, SECONDS)
+        answer = thread.submit(shared.ask, job)
         eventually(lambda: job.id in waiting())
         write(job, 1)
         assert isinstance(answer.result(SECONDS), Ended)
 
 
-@pytest.mark.parametrize("broken", ["enqueue", "xread"])
-def test_an_error_is_everyones_who_waits_and_the_next_is_served(
-    asked: Any, monkeypatch: pytest.MonkeyPatch, broken: str
-) -> None:
-    def fail(*args: Any, **kwargs: Any) -> Any:
-        raise RedisError("gone")
+def gone(*args: Any, **kwargs: Any) -> Any:
+    raise RedisError("gone")
 
-    where = queue if broken == "enqueue" else type(queue.connection())
+
+def test_while_redis_is_away_who_comes_is_refused_at_once_and_later_served(
+    asked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(where, broken, fail)
+        patched.setattr(queue, "enqueue", gone)
+        patched.setattr(type(queue.connection()), "ping", gone)
         for answer in [asked(job) for job in jobs(3)]:
             with pytest.raises(RedisError, match="gone"):
                 answer.result(SECONDS)
+
+    def served() -> bool:
+        [job] = jobs(1)
+        answer = asked(job)
+        eventually(lambda: answer.done() or job.id in waiting())
+        if answer.done():
+            return False  # nobody has noticed yet that it is back
+        write(job, 1)
+        return isinstance(answer.result(SECONDS), Ended)
+
+    eventually(served)
+
+
+def test_who_waits_while_redis_is_away_is_answered_when_it_is_back(
+    asked: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     [job] = jobs(1)
-    answer = asked(job)
-    eventually(lambda: job.id in waiting())
+    with monkeypatch.context() as patched:
+        patched.setattr(type(queue.connection()), "xread", gone)
+        answer = asked(job)
+        eventually(lambda: "can't be collected: gone" in caplog.text)
+        assert not answer.done()
     write(job, 1)
     assert isinstance(answer.result(SECONDS), Ended)
+    assert caplog.text.count("can't be collected") == 1
+
+
+def test_a_job_that_redis_has_lost_is_enqueued_again_but_once(asked: Any) -> None:
+    several = jobs(2)
+    answers = [asked(job) for job in several]
+    for _ in range(2):
+        eventually(lambda: len(waiting()) == 2)
+        queue.connection().flushall()
+        leases.of_this_process("a test", [queue.QUEUE]).renew(anew=True)
+    assert [answer.result(SECONDS) for answer in answers] == [Lost(), Lost()]

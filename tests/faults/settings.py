@@ -1,4 +1,4 @@
-"""Velo's settings, with a model that can be told to go wrong: VELO_PREDICTOR's stand-in for tests."""
+"""Velo's settings, with a model that can be told to go wrong."""
 
 import sys
 

@@ -5,12 +5,13 @@
 -- KEYS    queue, the queue's leases, and a stream to ring if anybody listens there
 -- ARGV    1 RQ's key prefix, 2 seconds that a job may wait, 3 most jobs that may wait, 4 how many words
 --         follow, 5… fields and values that all the jobs have, then for each job: id, data,
---         description, meta
+--         description, and for how many seconds somebody waits
 -- returns how many wait before them, how many workers are alive, how many of the jobs, the first
 --         ones, were let in, and the server's time
 local time = redis.call('TIME')
+local now = time[1] + time[2] / 1e6
 local waiting = redis.call('LLEN', KEYS[1])
-local workers = redis.call('ZCOUNT', KEYS[2], time[1] + time[2] / 1e6, '+inf')
+local workers = redis.call('ZCOUNT', KEYS[2], now, '+inf')
 local first = 5 + ARGV[4]
 local room = workers > 0 and tonumber(ARGV[3]) - waiting or 0
 local admitted = math.max(0, math.min(room, (#ARGV - first + 1) / 4))
@@ -20,7 +21,8 @@ end
 for i = first, first + 4 * (admitted - 1), 4 do
   local key = ARGV[1] .. ':job:' .. ARGV[i]
   if redis.call('EXISTS', key) == 0 then
-    redis.call('HSET', key, 'data', ARGV[i + 1], 'description', ARGV[i + 2], 'meta', ARGV[i + 3],
+    local meta = string.format('{"enqueued":%.6f,"deadline":%.6f}', now, now + ARGV[i + 3])
+    redis.call('HSET', key, 'data', ARGV[i + 1], 'description', ARGV[i + 2], 'meta', meta,
       unpack(ARGV, 5, first - 1))
     redis.call('EXPIRE', key, ARGV[2])
     redis.call('RPUSH', KEYS[1], ARGV[i])
@@ -30,4 +32,4 @@ if admitted > 0 and KEYS[3] then
   redis.call('XADD', KEYS[3], 'MAXLEN', 1, '*', 'jobs', admitted)
   redis.call('EXPIRE', KEYS[3], 60)
 end
-return {waiting, workers, admitted, tostring(time[1] + time[2] / 1e6)}
+return {waiting, workers, admitted, tostring(now)}
