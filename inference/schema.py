@@ -90,7 +90,7 @@ transform = extend_schema(
     parameters=[
         OpenApiParameter(
             "X-Request-Timeout",
-            {"type": "number", "exclusiveMinimum": 0},
+            {"type": "number", "minimum": 0, "exclusiveMinimum": True},
             OpenApiParameter.HEADER,
             description=(
                 "Seconds that you wait: nothing is computed for you afterwards. At most, and if it "

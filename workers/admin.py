@@ -28,8 +28,10 @@ COLOURS = {
 }
 
 
-def badge(state: str) -> SafeString:
-    return format_html('<span class="velo-badge velo-{}">{}</span>', COLOURS[state], state)
+def badge(state: str, why: str = "") -> SafeString:
+    return format_html(
+        '<span class="velo-badge velo-{}" title="{}">{}</span>', COLOURS[state], why, state
+    )
 
 
 def whole(text: object) -> SafeString:
@@ -125,6 +127,7 @@ class WorkerAdmin(Window):
         "node",
         "done",
         "failed",
+        "rescued",
         "mean_model_time",
         "batch_size",
         "padding",
@@ -143,6 +146,8 @@ class WorkerAdmin(Window):
         "pid",
         "started",
         "last_seen",
+        "lost_at",
+        "jobs_rescued",
         "jobs_done",
         "jobs_failed",
         "mean_model_time",
@@ -161,7 +166,7 @@ class WorkerAdmin(Window):
 
     @admin.display(description="state", ordering="health")
     def health(self, worker: Any) -> SafeString:
-        return badge(worker.health)
+        return badge(worker.health, worker.note)
 
     @admin.display(description="seen", ordering="-last_seen")
     def seen(self, worker: Any) -> SafeString:
@@ -194,6 +199,10 @@ class WorkerAdmin(Window):
     @admin.display(description="failed", ordering="jobs_failed")
     def failed(self, worker: Worker) -> int:
         return worker.jobs_failed
+
+    @admin.display(description="rescued", ordering="jobs_rescued")
+    def rescued(self, worker: Worker) -> int:
+        return worker.jobs_rescued
 
     @admin.display(description="model time", ordering="model_time")
     def mean_model_time(self, worker: Worker) -> SafeString:

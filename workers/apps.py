@@ -1,5 +1,7 @@
 """The names under which the admin shows the engine room and RQ's own pages."""
 
+from importlib import import_module
+
 from django.apps import AppConfig
 from django_rq.apps import DjangoRqAdminConfig
 
@@ -7,6 +9,9 @@ from django_rq.apps import DjangoRqAdminConfig
 class WorkersConfig(AppConfig):
     name = "workers"
     verbose_name = "Engine room"
+
+    def ready(self) -> None:
+        import_module("workers.checks")
 
 
 class QueuesConfig(DjangoRqAdminConfig):

@@ -243,7 +243,8 @@ class BatchWorker(SimpleWorker):
         return following
 
     def _suspect(self, jobs: list[Claim]) -> None:
-        """One of them took all the time that they had, and nobody knows which: each runs alone."""
+        """One of them took all the time that they had, and nobody knows which: each runs alone,
+        as if the worker had died of it."""
         executions = [claimed.execution_key for claimed in jobs]
         put, failed = rescue.charge(self.name, executions, rescue.HUNG)
         log.warning(

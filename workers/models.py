@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from workers.figures import BatchFigures
 from workers.histogram import Histogram
+from workers.rescue import Loss
 
 
 class ModelVersion(models.Model):
@@ -59,6 +60,15 @@ class WorkerQuerySet(QuerySet["Worker"]):
     def batch_figures(self) -> BatchFigures:
         """Of all these workers together."""
         return BatchFigures.sum(self.values_list("batches", flat=True))
+
+    def record(self, loss: Loss) -> None:
+        """That a worker was lost."""
+        self.filter(pk=loss.worker).update(
+            lost_at=Now(),  # by the clock that wrote last_seen
+            jobs_rescued=F("jobs_rescued") + loss.rescued,
+            note=f"Lost: {loss.why}. {loss.rescued} jobs were put back"
+            + (f", {loss.failed} failed as poisonous." if loss.failed else "."),
+        )
 
     def with_health(self) -> "WorkerQuerySet":
         """Adds `health`: the state, or "lost" where a worker fell silent; and `silent_for`."""

@@ -29,7 +29,7 @@ class NotFinite(Exception):
 
 
 class TookTooLong(Exception):
-    """A model call for several texts took longer than their jobs may."""
+    """A model call took longer than its jobs may."""
 
 
 class WrongNumber(Exception):
@@ -76,16 +76,14 @@ class Runner:
         """Of one model call: as many as texts, each an output or what it raised.
 
         `guard` makes a context for a call, in which it raises JobTimeoutException when the call
-        takes too long. Where a call raises, the batch is halved until the texts that are to blame
-        stand alone; raises TookTooLong instead where it took too long, since each half might.
+        takes too long; then raises TookTooLong. Where a call raises anything else, the batch is
+        halved until the texts that are to blame stand alone.
         """
         try:
             with guard():
                 return list(self._call(batch))
         except JobTimeoutException as error:
-            if len(batch) > 1:
-                raise TookTooLong from error
-            return [cast(Raised, sys.exc_info())]
+            raise TookTooLong from error
         except Exception:  # noqa: BLE001 - as above
             if len(batch) == 1:
                 return [cast(Raised, sys.exc_info())]

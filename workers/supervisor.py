@@ -24,11 +24,17 @@ class Program:
 
 
 class Supervisor:
-    """Runs programs, restarts those that end, and prefixes what they print with their names."""
+    """Runs programs, restarts those that end, and prefixes what they print with their names.
 
-    def __init__(self, say: Callable[[str], None], width: int) -> None:
+    `bury` is called, in a thread, when one has ended though nobody stopped it.
+    """
+
+    def __init__(
+        self, say: Callable[[str], None], width: int, bury: Callable[[], object] = lambda: None
+    ) -> None:
         self._say = say
         self._width = width
+        self._bury = bury
         self._stopping = asyncio.Event()
         self._processes: dict[Program, Process] = {}
         self._keepers: dict[Program, asyncio.Task[None]] = {}
@@ -73,6 +79,7 @@ class Supervisor:
             code = await self._run(program)
             if self.stopping:
                 break
+            await asyncio.to_thread(self._bury)
             if time.monotonic() - started > STEADY:
                 pause = FIRST_PAUSE
             self._print(program, f"ended with {_reason(code)}; starting it again in {pause:g} s")

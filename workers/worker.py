@@ -14,7 +14,6 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError
-from django.db.models import F
 from django.db.models.functions import Now
 from redis.exceptions import RedisError
 from rq.worker import WorkerStatus
@@ -172,7 +171,7 @@ class InferenceWorker(BatchWorker):
         )
         self._row_is_there = self._version_is_there = bool(written)
         while self._losses:
-            _record(self._losses[0])
+            Worker.objects.record(self._losses[0])
             self._losses.popleft()
         if not settings.VELO_THREADS:
             neighbours = Worker.objects.alive().filter(host=host.identity()).count()
@@ -223,16 +222,6 @@ class InferenceWorker(BatchWorker):
     @property
     def _registered(self) -> bool:
         return self.birth_date is not None
-
-
-def _record(loss: Loss) -> None:
-    """In the row of the worker that was lost."""
-    Worker.objects.filter(pk=loss.worker).update(
-        lost_at=Now(),  # by the clock that wrote last_seen
-        jobs_rescued=F("jobs_rescued") + loss.rescued,
-        note=f"Lost: {loss.why}. {loss.rescued} jobs were put back"
-        + (f", {loss.failed} failed as poisonous." if loss.failed else "."),
-    )
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:

@@ -12,20 +12,25 @@ from django.conf import settings
 from workers.predictors import Encoded, Vector
 from workers.predictors.sleep import SleepPredictor
 
-FOREVER = 3600
-
 
 def _hang_in_python() -> None:
     while True:
         time.sleep(0.1)
 
 
+def _deadlock(library: ctypes.CDLL) -> None:
+    """Lock what is locked already; no signal gets one out of that."""
+    mutex = ctypes.create_string_buffer(256)  # zeros make a new one
+    library.pthread_mutex_lock(mutex)
+    library.pthread_mutex_lock(mutex)
+
+
 def _hang_in_c() -> None:
-    ctypes.CDLL(None).sleep(FOREVER)  # other threads may run
+    _deadlock(ctypes.CDLL(None))  # other threads may run
 
 
 def _hang_in_c_for_all() -> None:
-    ctypes.PyDLL(None).sleep(FOREVER)  # with the interpreter's lock held: no other thread runs
+    _deadlock(ctypes.PyDLL(None))  # with the interpreter's lock held: no other thread runs
 
 
 def _segfault() -> None:

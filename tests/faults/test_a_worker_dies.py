@@ -3,39 +3,168 @@
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.faults.load import RIGHT, Load
 from tests.stack import Stack, stack
+from tests.test_workers import rows, start_worker
 from tests.waiting import eventually
-
-FAULTY = "tests.faults.settings"
 
 
 @pytest.fixture
 def velo(tmp_path: Path) -> Iterator[Stack]:
+    """With two workers and a model that can be told to go wrong."""
     with stack(
         tmp_path,
         workers=2,
-        DJANGO_SETTINGS_MODULE=FAULTY,
+        DJANGO_SETTINGS_MODULE="tests.faults.settings",
         VELO_SLEEP_MS=2,
         VELO_JOB_TIMEOUT=2,
     ) as running:
         yield running
 
 
-def busy(load: Load, more: int = 100) -> None:
-    """Until so many more have been answered."""
+def workers(velo: Stack) -> int:
+    answer = velo.get("/health/ready")
+    return int(answer.json["workers"]) if answer.status == 200 else 0
+
+
+def goes_on(load: Load, more: int = 100) -> None:
+    """Until so many more have been answered rightly."""
     before = load.right()
     eventually(lambda: load.right() >= before + more)
 
 
 def test_a_killed_worker_costs_no_answer(velo: Stack) -> None:
     with Load(velo) as load:
-        busy(load)
-        os.kill(velo.pids("rqworker")[0], signal.SIGKILL)
-        busy(load)
+        for _ in range(3):
+            goes_on(load)
+            os.kill(velo.pids("rqworker")[0], signal.SIGKILL)
+            goes_on(load)
+            eventually(lambda: workers(velo) == 2)
     assert set(load.outcomes) == {RIGHT}
-    eventually(lambda: velo.get("/health/ready").json["workers"] == 2)
+    lost = [row for row in rows(velo, "health", "note", "lost_at") if row[0] == "lost"]
+    assert len(lost) == 3
+    assert all("its process is gone" in note and at for _, note, at in lost)
+
+
+def test_all_workers_killed_and_one_started(tmp_path: Path) -> None:
+    with stack(tmp_path, workers=0, VELO_PREDICTOR="sleep") as velo:
+        first = [start_worker(velo) for _ in range(2)]
+        eventually(lambda: workers(velo) == 2)
+        with Load(velo) as load:
+            goes_on(load)
+            for process in first:
+                process.kill()
+                process.wait()
+            second = start_worker(velo)
+            goes_on(load)
+        second.terminate()
+        second.wait(20)
+        # Whoever came while nobody was alive was told so; whoever waited already was answered.
+        assert set(load.outcomes) <= {RIGHT, "no_worker"}
+        assert load.outcomes[RIGHT] > 200
+
+
+def test_a_worker_elsewhere_is_missed_when_its_lease_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another place its process can't be seen."""
+    with stack(tmp_path, VELO_PREDICTOR="sleep", VELO_LEASE=2) as velo:
+        elsewhere = start_worker(velo, DJANGO_SETTINGS_MODULE="tests.faults.elsewhere")
+        eventually(lambda: workers(velo) == 2)
+        with Load(velo) as load:
+            goes_on(load)
+            elsewhere.kill()
+            elsewhere.wait()
+            eventually(lambda: "its lease ran out" in str(rows(velo, "note")))
+            goes_on(load)
+        assert set(load.outcomes) == {RIGHT}
+        assert max(one.seconds for one in load.asked) < 5
+
+
+def test_a_worker_that_was_stopped_and_wakes_up(tmp_path: Path) -> None:
+    """Its jobs were given away meanwhile; it can't answer them twice, and works on."""
+    with stack(tmp_path, workers=2, VELO_PREDICTOR="sleep") as velo, Load(velo) as load:
+        goes_on(load)
+        [stopped, _] = velo.pids("rqworker")
+        os.kill(stopped, signal.SIGSTOP)
+        eventually(lambda: "its lease ran out" in str(rows(velo, "note")))
+        goes_on(load)
+        os.kill(stopped, signal.SIGCONT)
+        eventually(lambda: workers(velo) == 2)
+        goes_on(load)
+        load.stop()
+        assert set(load.outcomes) == {RIGHT}
+        assert stopped in velo.pids("rqworker")
+        assert {row[0] for row in rows(velo, "health")} <= {"idle", "busy"}
+        assert "registering again" in velo.output()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hang in Python", "poisonous"),
+        ("hang in C", "poisonous"),
+        ("hang in C, with the lock", "poisonous"),
+        ("segfault", "poisonous"),
+        ("kill", "poisonous"),
+        ("use up memory", "model_failed"),
+        ("raise", "model_failed"),
+    ],
+)
+def test_a_text_that_breaks_the_model_is_the_only_one_that_fails(
+    velo: Stack, text: str, said: str
+) -> None:
+    with Load(velo) as load, ThreadPoolExecutor(1) as thread:
+        goes_on(load)
+        answer = thread.submit(velo.transform, f"{text}: it does")
+        told = answer.result(60)
+        eventually(lambda: workers(velo) == 2)
+        goes_on(load)
+    assert told.status == 500
+    assert told.json["code"] == said
+    assert set(load.outcomes) == {RIGHT}
+    kept = velo.manage("shell", "--verbosity", "0", "-c", HISTORY + told.json["job_id"] + "')")
+    assert kept.stdout.split()[0] == "failed", kept.stderr
+    if said == "poisonous":
+        assert kept.stdout.count("\n20") == 2, kept.stdout  # a line for each crash
+
+
+HISTORY = """
+from rq.job import Job
+from workers import queue
+from workers.wire import JSONSerializer
+def show(id):
+    job = Job.fetch(id, queue.connection(), JSONSerializer)
+    assert id in job.failed_job_registry
+    print(job.get_status().value)
+    print(job.latest_result().exc_string)
+show('"""
+
+
+def test_a_worker_that_is_told_to_stop_finishes_what_it_has(tmp_path: Path) -> None:
+    with stack(tmp_path, VELO_PREDICTOR="sleep", VELO_SLEEP_MS=3) as velo, Load(velo) as load:
+        for more in range(20):
+            leaving = start_worker(velo)
+            eventually(lambda: workers(velo) == 2)
+            goes_on(load, more)
+            leaving.terminate()
+            assert leaving.wait(20) == 0
+    assert set(load.outcomes) == {RIGHT}
+
+
+def test_a_worker_that_cannot_start_says_why_and_does_not_spin(tmp_path: Path) -> None:
+    with stack(tmp_path, workers=0) as velo:
+        wrong = {"VELO_MODEL_PATH": tmp_path / "nowhere"}
+        pool = start_worker(velo, "rqworker-pool", "default", "--num-workers", "1", **wrong)
+        eventually(lambda: "nowhere is not a folder" in velo.get("/health/ready").json["detail"])
+        eventually(lambda: len(rows(velo, "id")) >= 3, seconds=60)
+        states = [state for [state] in rows(velo, "state")]
+        assert set(states[:-1]) == {"failed"}
+        assert "is not a folder" in rows(velo, "note")[0][0]
+        pool.terminate()
+        assert pool.wait(40) == 0

