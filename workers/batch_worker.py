@@ -64,6 +64,7 @@ class BatchWorker(SimpleWorker):
         self.threads = settings.VELO_THREADS or host.threads(1)
         self.watchdog = Watchdog(self.name)
         self.done = self.failed = 0  # jobs
+        self.left_nothing = False  # behind in Redis, at the end
         self._held: set[str] = set()  # executions that are in hand
         self._stray: set[str] = set()  # that were nobody's when we last looked
         self._stop_asked = threading.Event()
@@ -100,7 +101,8 @@ class BatchWorker(SimpleWorker):
                 self._wait_for_jobs()
                 pause = FIRST_PAUSE
             except LeaseOver:
-                self.pulse()
+                with suppress(RedisError):  # then the claim fails too
+                    self.pulse()
             except RedisError as error:  # it is away, or refuses to be written to
                 log.warning("worker %s: Redis: %s; again in %g s", self.name, error, pause)
                 self._stop_asked.wait(pause)
@@ -320,7 +322,11 @@ class BatchWorker(SimpleWorker):
                     log.warning("job %s is not ours any more, nor its answer", answer.claim.job_id)
                 elif outcome == claims.HAS_DEPENDENTS:
                     self._succeed(answer)
-        except Exception:  # the worker must live on; these jobs will be put back
+        except RedisError as error:  # these jobs will be put back
+            log.warning(
+                "worker %s: %d answers can't be written: %s", self.name, len(answers), error
+            )
+        except Exception:  # the worker must live on
             log.exception("worker %s: %d answers can't be written", self.name, len(answers))
         finally:
             self._held.difference_update(answer.claim.execution_key for answer in answers)
@@ -423,10 +429,13 @@ class BatchWorker(SimpleWorker):
 
     def teardown(self) -> None:
         self._written.result()
-        with suppress(RedisError):  # or else the lease ends, and others put them back
+        try:
             self.put_back_strays()
-            self.put_back_strays()
-        super().teardown()
+            self.put_back_strays()  # those that were strays before
+            super().teardown()
+            self.left_nothing = True
+        except RedisError as error:
+            log.warning("worker %s: its jobs are left to others: %s", self.name, error)
 
 
 def _time(meta: Any, name: str) -> float | None:

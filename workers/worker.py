@@ -114,8 +114,9 @@ class InferenceWorker(BatchWorker):
         log.info("worker %s: ready with %s", self.name, self.runner.label)
 
     def _end(self, state: Worker.State, note: str) -> None:
-        with suppress(RedisError):  # the lease ends by itself
-            self.registration.give_back()
+        if self.left_nothing:  # otherwise others have to find that we are gone
+            with suppress(RedisError):  # the lease ends by itself
+                self.registration.give_back()
         try:
             self._write_row()
             Worker.objects.filter(pk=self.name).update(state=state, note=note)
