@@ -6,7 +6,9 @@ export HOST PORT WORKERS
 # For the checks only: production mode with nothing left to default.
 CHECKED := DJANGO_SECRET_KEY=only-for-static-checks-0123456789-abcdefghijklmnopqrstuvwxyz DJANGO_ALLOWED_HOSTS=localhost
 
-.PHONY: help run test lint format load bench clean
+OSV := https://api.osv.dev
+
+.PHONY: help run test lint audit format load bench clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -22,10 +24,16 @@ lint: .venv/dev.stamp ## Run every static check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(CHECKED) $(BIN)/mypy .
+	$(BIN)/bandit --configfile pyproject.toml --quiet --recursive .
 	$(BIN)/djlint --check --lint --quiet templates
 	$(CHECKED) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(CHECKED) $(BIN)/python manage.py spectacular --validate --fail-on-warn --file /dev/null
 	$(CHECKED) $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+audit: .venv/dev.stamp ## Look for known vulnerabilities in what Velo installs (needs api.osv.dev)
+	@$(BIN)/python -c 'import requests; requests.head("$(OSV)", timeout=10)' 2>/dev/null || { \
+	  echo "$(OSV), which knows the vulnerabilities, can't be reached from here: nothing was checked." >&2; exit 1; }
+	$(BIN)/pip-audit --vulnerability-service osv --strict --progress-spinner off --requirement requirements.txt
 
 format: .venv/dev.stamp ## Put the code into its standard form
 	$(BIN)/ruff check --fix .

@@ -172,10 +172,10 @@ def read(path: Path, name: str, threads: int) -> EmbedPredictor:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(  # nosec B615 # local files only
             weights, local_files_only=True, trust_remote_code=False
         )
-        model, report = AutoModel.from_pretrained(
+        model, report = AutoModel.from_pretrained(  # nosec B615 # as well
             weights,
             local_files_only=True,
             trust_remote_code=False,
