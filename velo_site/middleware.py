@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from axes.middleware import AxesMiddleware
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
@@ -18,6 +19,11 @@ class AdminSession(SessionMiddleware):
 
 
 class AdminAuthentication(AuthenticationMiddleware):
+    def __call__(self, request: HttpRequest) -> Any:
+        return (super().__call__ if is_for_admin(request) else self.get_response)(request)
+
+
+class AdminLogin(AxesMiddleware):
     def __call__(self, request: HttpRequest) -> Any:
         return (super().__call__ if is_for_admin(request) else self.get_response)(request)
 

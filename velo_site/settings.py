@@ -1,5 +1,7 @@
 """All settings of Velo, each read from the environment; the README's table lists them."""
 
+from datetime import timedelta
+
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
@@ -37,6 +39,10 @@ VELO_FAILURE_TTL = env.integer("VELO_FAILURE_TTL", 7 * 86_400, minimum=1)  # and
 VELO_BATCH_MAX = env.integer("VELO_BATCH_MAX", 32, minimum=1)  # texts taken at a time
 VELO_BATCH_TOKENS = env.integer("VELO_BATCH_TOKENS", 8192, minimum=1)  # padded, in one model call
 VELO_BATCH_WAIT_MS = env.integer("VELO_BATCH_WAIT_MS", 0)  # for a batch to fill; 0: don't wait
+
+# How often a password may be guessed
+VELO_LOGIN_ATTEMPTS = env.integer("VELO_LOGIN_ATTEMPTS", 5, minimum=1)  # for a name, by an address
+VELO_LOGIN_PAUSE = env.seconds("VELO_LOGIN_PAUSE", 300, minimum=1)  # then this long no more
 
 # How the parts run
 VELO_LEASE = env.seconds("VELO_LEASE", 3, minimum=2)  # a worker silent for longer counts as lost
@@ -81,6 +87,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "axes",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -95,6 +102,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "velo_site.middleware.AdminAuthentication",
+    "velo_site.middleware.AdminLogin",
     "velo_site.middleware.AdminMessages",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -140,6 +148,23 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",  # first: in a pause no password is even looked at
+    "django.contrib.auth.backends.ModelBackend",
+]
+# By name and address together: by the name alone anybody could lock `admin` out for all.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_CLIENT_IP_CALLABLE = "velo_site.login.address"
+AXES_FAILURE_LIMIT = VELO_LOGIN_ATTEMPTS
+AXES_COOLOFF_TIME = timedelta(seconds=VELO_LOGIN_PAUSE)
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # a pause ends when the page said it would
+AXES_RESET_ON_SUCCESS = True
+AXES_LOCKOUT_CALLABLE = "velo_site.login.paused"
+AXES_SENSITIVE_PARAMETERS = ["username"]  # the log shows the address
+AXES_VERBOSE = False
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_I18N = False
@@ -153,13 +178,16 @@ HTTPS = env.boolean("DJANGO_HTTPS", True)
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = 30 * 86_400 if HTTPS else 0
 SECURE_REDIRECT_EXEMPT = [r"^health/"]  # probes come over plain HTTP
-if env.boolean("DJANGO_TRUST_PROXY", False):  # only behind a proxy that sets this header itself
+TRUST_PROXY = env.boolean("DJANGO_TRUST_PROXY", False)  # one that sets these headers itself
+if TRUST_PROXY:  # and X-Forwarded-For, in login.py
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CSRF_TRUSTED_ORIGINS = env.words("DJANGO_CSRF_TRUSTED_ORIGINS")
 SILENCED_SYSTEM_CHECKS = [
     # HSTS for all subdomains, and its preload list, concern hosts that aren't Velo's.
     "security.W005",
     "security.W021",
+    # AxesMiddleware isn't there by this name, but as AdminLogin.
+    "axes.W002",
 ]
 
 LOGGING = {
