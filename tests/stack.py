@@ -57,6 +57,23 @@ def free_port() -> int:
         return port
 
 
+def request(
+    port: int,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    http = HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        http.request(method, path, body, dict(headers or {}))
+        response = http.getresponse()
+        names = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, names, response.read())
+    finally:
+        http.close()
+
+
 class Stack:
     """One running `manage.py serve`."""
 
@@ -101,14 +118,7 @@ class Stack:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        http = HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            http.request(method, path, body, dict(headers or {}))
-            response = http.getresponse()
-            names = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, names, response.read())
-        finally:
-            http.close()
+        return request(self.port, method, path, body, headers)
 
     def get(self, path: str) -> Answer:
         return self.request("GET", path)

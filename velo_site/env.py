@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -43,6 +44,22 @@ def integer(name: str, default: int, minimum: int = 0) -> int:
 
 def seconds(name: str, default: float, minimum: float = 0.001) -> float:
     return _number(name, float, default, minimum, "a number of seconds")
+
+
+def url(name: str, default: str, schemes: tuple[str, ...]) -> str:
+    """Its value may hold a password, so it isn't repeated."""
+    value = text(name, default)
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in schemes and parts.port != 0  # reading the port checks it
+    except ValueError:
+        good = False
+    if not good:
+        raise ImproperlyConfigured(
+            f"{name} is not a URL that begins with {', '.join(f'{it}://' for it in schemes)}. In a "
+            "password write all but letters, digits and -._~ as %XX."
+        ) from None
+    return value
 
 
 def words(name: str, default: str = "") -> list[str]:

@@ -56,8 +56,10 @@ VELO_STATS_DAYS = env.integer("VELO_STATS_DAYS", 7, minimum=1)  # then latency a
 HOST = env.text("HOST", "127.0.0.1")  # the address the web server binds
 PORT = env.integer("PORT", 8877, minimum=1)
 WORKERS = env.integer("WORKERS", 1)  # how many `manage.py serve` starts
-REDIS_URL = env.text("REDIS_URL", f"unix://{state.valkey_socket()}")
-DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{VELO_VAR / 'velo.sqlite3'}")
+REDIS_URL = env.url("REDIS_URL", f"unix://{state.valkey_socket()}", ("redis", "rediss", "unix"))
+DATABASE_URL = env.url(
+    "DATABASE_URL", f"sqlite:///{VELO_VAR / 'velo.sqlite3'}", ("sqlite", "postgres", "postgresql")
+)
 STATIC_ROOT = env.text("STATIC_ROOT", str(VELO_VAR / "static"))
 
 # --- Django -----------------------------------------------------------------------------------

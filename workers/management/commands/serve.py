@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.management import call_command
@@ -173,8 +174,8 @@ def _valkey() -> Program:
 
 
 def _without_password() -> str:
-    scheme, _, rest = settings.REDIS_URL.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+    parts = urlsplit(settings.REDIS_URL)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 
 
 def _host_for_people() -> str:
