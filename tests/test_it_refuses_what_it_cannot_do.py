@@ -20,6 +20,7 @@ from django_rq.utils import requeue_job
 from rq import Queue
 from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry
+from rq.serializers import DefaultSerializer
 
 from inference.exchange import Ended, Exchange
 from tests.jobs import enqueue
@@ -251,7 +252,8 @@ def test_a_job_with_a_meta_of_its_own_runs_too(sleeping_model: None, meta: Any) 
 
 def test_a_job_that_cannot_be_read_fails_alone(sleeping_model: None) -> None:
     """In pickle, say: nobody unpickles it."""
-    strange = Queue(queue.QUEUE, connection=queue.connection()).enqueue("operator.add", 2, 3)
+    origin = Queue(queue.QUEUE, connection=queue.connection(), serializer=DefaultSerializer)
+    strange = origin.enqueue("operator.add", 2, 3)
     good = enqueue("text")
     worker = work()
     assert (worker.done, worker.failed) == (1, 1)

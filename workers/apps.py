@@ -5,6 +5,8 @@ from importlib import import_module
 from django.apps import AppConfig
 from django_rq.apps import DjangoRqAdminConfig
 
+from workers import wire
+
 
 class WorkersConfig(AppConfig):
     name = "workers"
@@ -12,6 +14,7 @@ class WorkersConfig(AppConfig):
 
     def ready(self) -> None:
         import_module("workers.checks")
+        wire.insist()
 
 
 class QueuesConfig(DjangoRqAdminConfig):

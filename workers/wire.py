@@ -6,6 +6,7 @@ RQ's own default is pickle, with which whoever can write to Redis runs code in e
 from typing import Any
 
 import orjson
+from rq import serializers
 
 
 class JSONSerializer:
@@ -19,3 +20,11 @@ class JSONSerializer:
     @staticmethod
     def loads(data: bytes) -> Any:
         return orjson.loads(data)
+
+
+def insist() -> None:
+    """Make RQ take this serializer also where it is told of none and would take pickle.
+
+    So it is on django-rq's page of a worker, where a job could run code in the web process.
+    """
+    serializers.PickleSerializer = JSONSerializer  # type: ignore[assignment]

