@@ -1,4 +1,4 @@
-"""Velo's settings for a process that says it runs in a place whose processes nobody here sees."""
+"""Velo's settings for a process that takes itself to be alone on its machine."""
 
 import os
 
@@ -7,4 +7,4 @@ os.environ["VELO_PREDICTOR"] = "sleep"
 from velo_site.settings import *  # noqa: F403
 from workers import host
 
-host.place = lambda: "elsewhere"
+host.place = lambda: f"the machine of {os.getpid()}"

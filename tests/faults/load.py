@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
+from http.client import BadStatusLine, HTTPConnection, HTTPException
 from itertools import count
 from types import TracebackType
 
@@ -16,11 +16,12 @@ from workers.predictors.sleep import vector
 
 NO_ANSWER = 60.0  # seconds after which a request counts as lost
 RIGHT, WRONG, LOST = "right", "wrong", "lost"
+CUT = "connection cut"  # or refused: the web process is gone
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One request, and how it ended: RIGHT, WRONG, LOST, or the code of the error it was told."""
+    """One request, and how it ended: RIGHT, WRONG, LOST, CUT, or the code of an error."""
 
     text: str
     began: float  # by time.monotonic
@@ -86,6 +87,8 @@ def ask(http: HTTPConnection, text: str) -> str:
         )
         response = http.getresponse()
         body = json.loads(response.read())
+    except (ConnectionError, BadStatusLine):
+        return CUT
     except (OSError, HTTPException, ValueError):
         return LOST
     if response.status != 200:
