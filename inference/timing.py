@@ -1,7 +1,7 @@
 """How long answers took: the header for the caller, the figures for the admin."""
 
 import atexit
-from functools import cache
+from functools import cache, partial
 
 from workers.jobs import Prediction
 from workers.latency import Recorder
@@ -9,14 +9,16 @@ from workers.models import LatencySample
 from workers.ticker import Ticker
 
 FLUSH_EVERY = 1.0  # seconds
+LAST_FLUSH = 1.0  # seconds that the last one may take, so that a database can't hold up the end
 
 
 @cache
 def _recorder() -> Recorder:
     """This process's recorder, with the thread that empties it into the database."""
     recorder = Recorder()
-    Ticker("latency", FLUSH_EVERY, recorder.flush).start()
-    atexit.register(recorder.flush)
+    ticker = Ticker("latency", FLUSH_EVERY, recorder.flush)
+    ticker.start()
+    atexit.register(partial(ticker.stop, last=recorder.flush, within=LAST_FLUSH))
     return recorder
 
 

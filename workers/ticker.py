@@ -21,11 +21,15 @@ class Ticker(threading.Thread):
         self.interval = interval
         self._work = work
         self._ended = threading.Event()
+        self._last: Callable[[], object] | None = None
         self._failing = False
 
     def run(self) -> None:
         self.tick()
         while not self._ended.wait(self.interval):
+            self.tick()
+        if self._last:
+            self._work = self._last
             self.tick()
         connections.close_all()
 
@@ -36,11 +40,15 @@ class Ticker(threading.Thread):
             self._failing = False
         except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live on
             if not self._failing:
-                log.warning("%s: %s: %s; trying again", self.name, type(error).__name__, error)
+                then = "" if self._ended.is_set() else "; trying again"
+                log.warning("%s: %s: %s%s", self.name, type(error).__name__, error, then)
             self._failing = True
 
-    def stop(self) -> None:
-        """Returns when the last tick is over."""
+    def stop(self, last: Callable[[], object] | None = None, within: float | None = None) -> bool:
+        """Let the thread end, with `last` as its last tick; returns whether it did so `within`
+        so many seconds."""
+        self._last = last
         self._ended.set()
         if self.is_alive():
-            self.join()
+            self.join(within)
+        return not self.is_alive()

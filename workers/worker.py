@@ -9,11 +9,11 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError
 from django.db.models.functions import Now
 from redis.exceptions import RedisError
 from rq.worker import WorkerStatus
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 BEAT = 1.0  # seconds between two writes of the row
 LOSSES_KEPT = 1000  # of other workers, in memory, while the database is away
+LAST_BEAT = 2.0  # seconds that the last one may take, so that a database can't hold up the end
 LEASE_BEAT = 0.5  # seconds between two renewals of the lease
 LONGEST_PAUSE = 30.0  # seconds before a pool starts a worker again that can't start
 
@@ -68,8 +69,8 @@ class InferenceWorker(BatchWorker):
         watchdog = Ticker("worker watchdog", LEASE_BEAT, self.watchdog.look)
         end = Worker.State.STOPPED, ""
         try:
-            self._losses.extend(rescue.rescue(judge_leases=False))
             row.start()
+            self._losses.extend(rescue.rescue(judge_leases=False))
             self._load()
             lease.start()
             watchdog.start()
@@ -85,8 +86,12 @@ class InferenceWorker(BatchWorker):
             watchdog.stop()
             self.watchdog.rest()
             lease.stop()
-            row.stop()
-            self._end(*end)
+            if self.left_nothing:  # otherwise others have to find that we are gone
+                with suppress(RedisError):  # the lease ends by itself
+                    self.registration.give_back()
+            if not row.stop(last=partial(self._write_end, *end), within=LAST_BEAT):
+                log.warning("worker %s: its end isn't in the database, which is silent", self.name)
+            log.info("worker %s: %s", self.name, end[0].value)
 
     def _pause_before_the_next(self, error: predictors.ModelError) -> None:
         """Whoever starts us again waits longer each time, except for RQ's pool."""
@@ -112,17 +117,6 @@ class InferenceWorker(BatchWorker):
             predictor.call_tokens,
         )
         log.info("worker %s: ready with %s", self.name, self.runner.label)
-
-    def _end(self, state: Worker.State, note: str) -> None:
-        if self.left_nothing:  # otherwise others have to find that we are gone
-            with suppress(RedisError):  # the lease ends by itself
-                self.registration.give_back()
-        try:
-            self._write_row()
-            Worker.objects.filter(pk=self.name).update(state=state, note=note)
-        except DatabaseError as error:
-            log.warning("worker %s: its end can't be written: %s", self.name, error)
-        log.info("worker %s: %s", self.name, state.value)
 
     # --- the lease ----------------------------------------------------------------------------
 
@@ -170,7 +164,8 @@ class InferenceWorker(BatchWorker):
         written = Worker.objects.filter(pk=self.name).update(
             state=state, last_seen=Now(), **self._figures()
         )
-        self._row_is_there = self._version_is_there = bool(written)
+        if not written:  # somebody has deleted it, or this is another database
+            self._row_is_there = self._version_is_there = False
         while self._losses:
             Worker.objects.record(self._losses[0])
             self._losses.popleft()
@@ -178,6 +173,10 @@ class InferenceWorker(BatchWorker):
             neighbours = Worker.objects.alive().filter(host=host.identity()).count()
             self.threads = host.threads(neighbours)
         self.recorder.flush()
+
+    def _write_end(self, state: Worker.State, note: str) -> None:
+        self._write_row()
+        Worker.objects.filter(pk=self.name).update(state=state, note=note)
 
     def _create_row(self) -> None:
         # A worker that is restarted under a name given to it (`--name`) takes up its old row.
