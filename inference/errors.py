@@ -14,21 +14,30 @@ APIError
 ├── 503 NoWorker            no live worker holds a model
 ├── 503 QueueAway           Redis can't be reached, or refuses to be written to
 ├── 503 JobLost             Redis lost the job twice
+├── 503 DatabaseAway        the database can't be reached, and nothing is known without it
 └── 504 DeadlinePassed      no answer within the time that the request has
 
 The framework's own errors (403, 404, 405, 415, 500) take the same shape.
 """
 
+import logging
+import sys
 from http import HTTPStatus
 from typing import Any
 
 import orjson
+from django.contrib import admin
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+log = logging.getLogger(__name__)
+
 MEDIA_TYPE = "application/problem+json"
+AWAY = OperationalError, InterfaceError  # what Django raises when the database is
 
 
 class APIError(exceptions.APIException):
@@ -156,6 +165,17 @@ class JobLost(APIError):
     retry_after = 1
 
 
+class DatabaseAway(APIError):
+    status_code = 503
+    default_code = "database_away"
+    title = "The database can't be reached"
+    example = (
+        "The database doesn't answer, and this web process has read nothing from it before. "
+        "/transform does without it. Try again in 5 s; if that doesn't help, check DATABASE_URL."
+    )
+    retry_after = 5
+
+
 class DeadlinePassed(APIError):
     status_code = 504
     default_code = "deadline_passed"
@@ -180,6 +200,9 @@ def problem(status: int, code: str, title: str, detail: str, **extra: Any) -> di
 
 def answer(error: Exception, context: dict[str, Any]) -> Response | None:
     """REST framework's exception handler; None leaves the error to `server_error`."""
+    if isinstance(error, AWAY):
+        log.warning("the database is away: %s", error)
+        error = DatabaseAway()
     if not isinstance(error, exceptions.APIException):
         return None
     headers = {}
@@ -225,7 +248,22 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
+    if isinstance(sys.exception(), AWAY):
+        return _database_away(request)
     if _for_people(request):
         return defaults.server_error(request)
     detail = "An error of the server's own. Its log says more."
     return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "server_error", detail)
+
+
+def _database_away(request: HttpRequest) -> HttpResponse:
+    if _for_people(request):
+        # Without the request, from which the admin's pages would look up in the database who asks.
+        context = {"site_header": admin.site.site_header}
+        page = render_to_string("admin/database_away.html", context)
+        response = HttpResponse(page, status=DatabaseAway.status_code)
+    else:
+        status = HTTPStatus(DatabaseAway.status_code)
+        response = _plain(status, DatabaseAway.default_code, DatabaseAway.example)
+    response["Retry-After"] = str(DatabaseAway.retry_after)
+    return response

@@ -156,14 +156,16 @@ stat = extend_schema(
                         "queue_lenght": 1,
                         "queue_length": 1,
                         "response_time": 0.0234,
+                        "database_age": 0.0,
                     },
                     response_only=True,
                     status_codes=[200],
                 )
             ],
         ),
-        **_problems(errors.QueueAway),
+        **_problems(errors.QueueAway, errors.DatabaseAway),
     },
+    parameters=[_header("Retry-After", "Seconds.", [503], int)],
 )
 
 live = extend_schema(

