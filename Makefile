@@ -59,10 +59,14 @@ clean: ## Remove the virtual environment and all state of this machine's Velo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-# The tests drive a real browser: the system's Chromium, or one that Playwright or apt installs.
+# The tests drive a real browser: the system's Chromium, or one that Playwright or apt installs. They
+# set clocks wrong with libfaketime; where that isn't installed and can't be, those tests are skipped.
 .venv/browser.stamp: .venv/dev.stamp
-	@if command -v chromium chromium-browser google-chrome >/dev/null; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; \
-	else $(BIN)/playwright install --with-deps chromium; fi
+	@names=; \
+	command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
+	  || command -v google-chrome >/dev/null || names=chromium; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  command -v faketime >/dev/null || names="$$names faketime"; \
+	  [ -z "$$names" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$names; }; \
+	elif [ -n "$$names" ]; then $(BIN)/playwright install --with-deps chromium; fi
 	@touch $@

@@ -38,6 +38,7 @@ WAIT_ONE_OF_MANY = 0.05  # seconds for a job in the first of several queues, uns
 REDIS_PATIENCE = 5  # seconds for an answer
 HEARTBEAT_EVERY = 10.0  # seconds; RQ forgets a worker after worker_ttl + 60
 SUSPENSION_EVERY = 1.0  # seconds until `rqsuspend` is seen
+CLOCKS_AGREE = 10.0  # seconds between this machine's clock and the server's
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0  # seconds between two tries to reach Redis
 
 
@@ -378,7 +379,7 @@ class BatchWorker(SimpleWorker):
     def handle_job_success(
         self, job: Job, queue: Queue, started_job_registry: Any, execution: Execution
     ) -> None:
-        if claims.is_current(self.connection, execution):
+        if claims.is_current(self.connection, self.name, job.id):
             super().handle_job_success(job, queue, started_job_registry, execution)
         else:
             log.warning("job %s is not ours any more, nor its answer", job.id)
@@ -391,7 +392,7 @@ class BatchWorker(SimpleWorker):
         exc_string: str = "",
         execution: Execution | None = None,
     ) -> None:
-        if execution and not claims.is_current(self.connection, execution):
+        if not claims.is_current(self.connection, self.name, job.id):
             log.warning("job %s is not ours any more, nor its failure", job.id)
             return
         if _is_late(job.meta, clock.now()):
@@ -413,6 +414,15 @@ class BatchWorker(SimpleWorker):
             with suppress(RedisError):
                 super().check_for_suspension(burst)
             self._looked = time.monotonic()
+
+    def clean_registries(self) -> None:
+        """RQ goes by this machine's clock: if it is wrong, jobs in hand count as abandoned."""
+        wrong = time.time() - clock.now()
+        if abs(wrong) < CLOCKS_AGREE:
+            super().clean_registries()
+        else:
+            log.error("worker %s: this machine's clock is wrong by %.0f s", self.name, wrong)
+            self.last_cleaned_at = rq_now()  # type: ignore[assignment]  # RQ declares None
 
     @property
     def connection_timeout(self) -> int:

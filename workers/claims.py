@@ -13,6 +13,7 @@ from redis import Redis
 from rq import Queue
 from rq.defaults import RQ_KEY_PREFIX
 from rq.executions import Execution
+from rq.job import Job, JobStatus
 from rq.utils import now, str_to_date, utcformat
 
 from workers.jobs import INFER
@@ -151,9 +152,10 @@ def put_back(connection: Redis, worker: str, executions: Sequence[str]) -> int:
     return cast(list[int], outcome)[0]
 
 
-def is_current(connection: Redis, execution: Execution) -> bool:
+def is_current(connection: Redis, worker: str, job_id: str) -> bool:
     """Whether the job is still this worker's: not if it was given to another, or deleted."""
-    return bool(connection.exists(execution.key))
+    found = connection.hmget(Job.key_for(job_id), "status", "worker_name")
+    return cast(list[bytes | None], found) == [JobStatus.STARTED.value.encode(), worker.encode()]
 
 
 def _meta(raw: bytes) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds before a process that ended is started again
-STEADY = 60.0  # seconds of life after which the next pause is the first one again
+STEADY = 10.0  # seconds of life after which the next pause is the first one again
 LONGEST_LINE = 1024 * 1024  # bytes; a longer line is printed in pieces
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 

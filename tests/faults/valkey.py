@@ -15,8 +15,9 @@ from tests.waiting import eventually
 class Valkey:
     """A server of the test's own, with an append-only file."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str] | None = None) -> None:
         self.folder = folder
+        self.environment = environment
         self.socket = folder / "v.sock"
         self.client = Redis(unix_socket_path=str(self.socket), socket_timeout=1)
         self.start()
@@ -24,7 +25,9 @@ class Valkey:
     def start(self) -> None:
         words = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder)]
         words += ["--appendonly", "yes", "--save", "", "--loglevel", "warning"]
-        self.process = subprocess.Popen([str(get_binary_path()), *words])
+        self.process = subprocess.Popen(
+            [str(get_binary_path()), *words], env=self.environment, stdout=subprocess.DEVNULL
+        )
         eventually(self._answers)
 
     def kill(self) -> None:

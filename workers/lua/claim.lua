@@ -11,14 +11,16 @@
 --         given to others); then for each job: id, execution id, queue, data, meta, timeout,
 --         result_ttl, enqueued_at, 1 if nothing in it needs more than claim and finish do
 --         (callbacks, webhooks, …), and 1 if it is a suspect
-local prefix, worker, time_text, time = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local prefix, worker, time_text = ARGV[1], ARGV[2], ARGV[3]
 local limit, suspects = tonumber(ARGV[5]), ARGV[6] == '1'
 local index = prefix .. ':worker:' .. worker .. ':executions'
 local seconds, microseconds = unpack(redis.call('TIME'))
-local claimed, longest = {tostring(seconds + microseconds / 1e6)}, 0
+local time = tonumber(seconds) -- not the worker's, whose clock may be wrong: others judge by it
+local now = seconds + microseconds / 1e6
+local claimed, longest = {string.format('%.6f', now)}, 0
 
 local lease = redis.call('ZSCORE', KEYS[1], worker)
-if not lease or tonumber(lease) < seconds + microseconds / 1e6 then
+if not lease or tonumber(lease) < now then
   return {}
 end
 
@@ -56,9 +58,9 @@ local function claim(queue, id)
   redis.call('HSET', execution, 'id', execution_id, 'job_id', id, 'created_at', ARGV[4],
     'last_heartbeat', ARGV[4], 'worker_name', worker)
   redis.call('EXPIRE', execution, ttl)
-  redis.call('ZADD', executions, math.floor(time) + ttl + 60, execution_id)
+  redis.call('ZADD', executions, time + ttl + 60, execution_id)
   redis.call('EXPIRE', executions, ttl + 60)
-  redis.call('ZADD', prefix .. ':wip:' .. queue, math.floor(time) + ttl, composite)
+  redis.call('ZADD', prefix .. ':wip:' .. queue, time + ttl, composite)
   redis.call('SADD', index, composite)
   longest = math.max(longest, ttl)
   claimed[#claimed + 1] = {id, execution_id, queue, job[1], job[2] or '', timeout,

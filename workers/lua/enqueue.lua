@@ -32,4 +32,4 @@ if admitted > 0 and KEYS[3] then
   redis.call('XADD', KEYS[3], 'MAXLEN', 1, '*', 'jobs', admitted)
   redis.call('EXPIRE', KEYS[3], 60)
 end
-return {waiting, workers, admitted, tostring(now)}
+return {waiting, workers, admitted, string.format('%.6f', now)}

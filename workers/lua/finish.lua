@@ -3,9 +3,10 @@
 -- ARGV    1 RQ's key prefix, 2 worker, 3 time as RQ writes it in jobs, 4 the same in Unix seconds,
 --         5 seconds the worker has worked on them, then for each job: id, execution id, queue,
 --         result_ttl, when it was started in Unix seconds, answer in base64
--- returns for each job: 1 written; 0 not, the execution isn't the current one any more (fencing: the
---         job was given to another worker, or deleted); 2 not, other jobs depend on this one
-local prefix, worker, time_text, time = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+-- returns for each job: 1 written; 0 not, the job isn't this worker's any more (fencing: it was given to
+--         another one, answered or deleted); 2 not, other jobs depend on this one
+local prefix, worker, time_text = ARGV[1], ARGV[2], ARGV[3]
+local time = tonumber(redis.call('TIME')[1]) -- see claim.lua
 local index = prefix .. ':worker:' .. worker .. ':executions'
 local outcomes, written = {}, 0
 
@@ -22,8 +23,10 @@ local function finish(id, execution_id, queue, ttl, started, answer)
   redis.call('ZREM', prefix .. ':wip:' .. queue, composite)
   redis.call('ZREM', prefix .. ':executions:' .. id, execution_id)
   redis.call('SREM', index, composite)
-  local current = redis.call('DEL', prefix .. ':execution:' .. composite) == 1
-  if not current or redis.call('EXISTS', key) == 0 then
+  redis.call('DEL', prefix .. ':execution:' .. composite)
+  -- By the job itself, since the execution may expire.
+  local status, owner = unpack(redis.call('HMGET', key, 'status', 'worker_name'))
+  if status ~= 'started' or owner ~= worker then
     return 0
   end
   redis.call('HSET', key, 'status', 'finished', 'ended_at', time_text, 'last_heartbeat', time_text)
@@ -35,7 +38,7 @@ local function finish(id, execution_id, queue, ttl, started, answer)
   else
     redis.call('EXPIRE', results, ttl)
     redis.call('EXPIRE', key, ttl)
-    redis.call('ZADD', prefix .. ':finished:' .. queue, math.floor(time) + ttl, id)
+    redis.call('ZADD', prefix .. ':finished:' .. queue, time + ttl, id)
   end
   written = written + 1
   return 1

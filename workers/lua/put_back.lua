@@ -57,9 +57,9 @@ for first = #ARGV - 2, 7, -3 do
   local composite = ARGV[first]
   local id, execution_id = string.match(composite, '^(.*):([^:]*)$')
   local job, execution = prefix .. ':job:' .. id, prefix .. ':execution:' .. composite
-  local queue = redis.call('HGET', job, 'origin')
-  local started = redis.call('HGET', execution, 'created_at')
-  if queue and started then
+  local queue, status, owner = unpack(redis.call('HMGET', job, 'origin', 'status', 'worker_name'))
+  local started = redis.call('HGET', execution, 'created_at') or ''
+  if status == 'started' and owner == worker then
     -- First what a full memory refuses.
     redis.call('HSET', job, 'started_at', '', 'worker_name', '')
     local crashes = 0
