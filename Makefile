@@ -43,8 +43,8 @@ format: .venv/dev.stamp ## Put the code into its standard form
 load: .venv/dev.stamp ## Load a running Velo; locust's page is http://localhost:8989
 	@$(BIN)/locust
 
-bench: .venv/dev.stamp ## Measure (BENCH=queue, serve, curve or memory: only that)
-	@for part in $(or $(BENCH),queue serve curve memory); do $(BIN)/python -m benchmarks.$$part || exit 1; done
+bench: .venv/dev.stamp ## Measure (BENCH=queue, serve, curve, flood or memory: only that)
+	@for part in $(or $(BENCH),queue serve curve flood memory); do $(BIN)/python -m benchmarks.$$part || exit 1; done
 
 clean: ## Remove the virtual environment and all state of this machine's Velo
 	rm -rf .venv var

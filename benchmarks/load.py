@@ -2,7 +2,7 @@
 answer: a closed loop, in a process of its own.
 
 `python -m benchmarks.load PORT CALLERS SECONDS` prints JSON: how many answers came, how many were
-wrong, and their times in seconds.
+wrong, and their times in seconds. With `apart` behind it each has an address of its own (on Linux).
 """
 
 import asyncio
@@ -86,7 +86,7 @@ class Found:
             self.wrong += not right
 
 
-async def run(port: int, callers: int, seconds: float) -> dict[str, Any]:
+async def run(port: int, callers: int, seconds: float, apart: bool = False) -> dict[str, Any]:
     bodies = [json.dumps(text).encode() for text in sentences()]
     chance = random.Random(callers)
 
@@ -101,8 +101,13 @@ async def run(port: int, callers: int, seconds: float) -> dict[str, Any]:
     found = Found()
     loop = asyncio.get_running_loop()
     opened = [
-        await loop.create_connection(lambda: Caller(requests(), found), "127.0.0.1", port)
-        for _ in range(callers)
+        await loop.create_connection(
+            lambda: Caller(requests(), found),
+            "127.0.0.1",
+            port,
+            local_addr=(f"127.0.1.{number}", 0) if apart else None,
+        )
+        for number in range(1, callers + 1)
     ]
     await asyncio.sleep(WARM_UP)
     found.counting, started = True, time.perf_counter()
@@ -121,5 +126,5 @@ async def run(port: int, callers: int, seconds: float) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    port, callers, seconds = sys.argv[1:]
-    print(json.dumps(asyncio.run(run(int(port), int(callers), float(seconds)))))
+    port, callers, seconds, *apart = sys.argv[1:]
+    print(json.dumps(asyncio.run(run(int(port), int(callers), float(seconds), bool(apart)))))

@@ -36,10 +36,11 @@ class Figures:
         return asdict(self)
 
 
-def load(velo: Stack, callers: int, seconds: float) -> Figures:
+def load(velo: Stack, callers: int, seconds: float, *words: str) -> Figures:
     before = _processor_time(velo)
-    words = [sys.executable, "-m", "benchmarks.load", str(velo.port), str(callers), str(seconds)]
-    found = json.loads(subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
+    call = [sys.executable, "-m", "benchmarks.load", str(velo.port), str(callers), str(seconds)]
+    call += words
+    found = json.loads(subprocess.run(call, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
     times = found["times"]
     after = _processor_time(velo)
     spent = {kind: after[kind] - before.get(kind, 0.0) for kind in after}

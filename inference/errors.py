@@ -5,10 +5,12 @@ APIError
 ├── 400 NotAString          the body is JSON, but no string
 ├── 400 BlankInput          there is nothing in the string to embed
 ├── 400 InvalidTimeout      X-Request-Timeout is no number of seconds
+├── 408 BodyTimeout         the body came too slowly
 ├── 411 LengthRequired      the body's length isn't declared
 ├── 413 InputTooLong        the string is over VELO_MAX_INPUT_CHARS
 ├── 413 BodyTooLarge        the body is over VELO_MAX_BODY_BYTES
-├── 429 QueueFull           VELO_MAX_QUEUE inputs wait already
+├── 429 QueueFull           VELO_MAX_QUEUE inputs wait already, or the web process is full
+├── 429 ClientShare         the address has VELO_CLIENT_MAX inputs here already
 ├── 500 ModelFailed         every attempt of the job raised
 ├── 500 Poisonous           workers crashed while they had the job
 ├── 503 NoWorker            no live worker holds a model
@@ -54,6 +56,16 @@ class APIError(exceptions.APIException):
         super().__init__(detail or self.example)
         self.extra = extra
 
+    @property
+    def body(self) -> dict[str, Any]:
+        return problem(
+            self.status_code, self.default_code, self.title, str(self.detail), **self.extra
+        )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
 
 class InvalidJSON(APIError):
     status_code = 400
@@ -86,6 +98,16 @@ class InvalidTimeout(APIError):
     example = "X-Request-Timeout: 'soon' is not a number of seconds above 0. Send for example 2.5."
 
 
+class BodyTimeout(APIError):
+    status_code = 408
+    default_code = "body_timeout"
+    title = "The body came too slowly"
+    example = (
+        "The body didn't arrive within 15 s, or so slowly that it stood in others' way. Send it "
+        "again, at once and whole."
+    )
+
+
 class LengthRequired(APIError):
     status_code = 411
     default_code = "length_required"
@@ -112,6 +134,17 @@ class QueueFull(APIError):
     default_code = "queue_full"
     title = "The queue is full"
     example = "1000 inputs wait already, and no more may. Try again in 1 s, or add workers."
+    retry_after = 1
+
+
+class ClientShare(APIError):
+    status_code = 429
+    default_code = "client_share"
+    title = "This address has its share"
+    example = (
+        "500 inputs of your address are being answered already, and no more may. Try again in "
+        "1 s, with fewer requests at a time."
+    )
     retry_after = 1
 
 
@@ -205,17 +238,14 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
         error = DatabaseAway()
     if not isinstance(error, exceptions.APIException):
         return None
-    headers = {}
-    title = HTTPStatus(error.status_code).phrase
-    extra: dict[str, Any] = {}
     if isinstance(error, APIError):
-        title, extra = error.title, error.extra
-        if error.retry_after is not None:
-            headers["Retry-After"] = str(error.retry_after)
-    elif isinstance(error, exceptions.MethodNotAllowed):
-        headers["Allow"] = ", ".join(context["view"].allowed_methods)
-    code = str(error.get_codes())
-    body = problem(error.status_code, code, title, str(error.detail), **extra)
+        body, headers = error.body, error.headers
+    else:
+        title = HTTPStatus(error.status_code).phrase
+        body = problem(error.status_code, str(error.get_codes()), title, str(error.detail))
+        headers = {}
+        if isinstance(error, exceptions.MethodNotAllowed):
+            headers["Allow"] = ", ".join(context["view"].allowed_methods)
     return Response(body, error.status_code, headers=headers, content_type=MEDIA_TYPE)
 
 

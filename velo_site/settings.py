@@ -27,6 +27,8 @@ VELO_MAX_INPUT_CHARS = env.integer("VELO_MAX_INPUT_CHARS", 200_000, minimum=1)
 VELO_MAX_BODY_BYTES = env.integer("VELO_MAX_BODY_BYTES", 2 * 1024 * 1024, minimum=1)
 VELO_REQUEST_TIMEOUT = env.seconds("VELO_REQUEST_TIMEOUT", 30)  # then 504, and the job is dropped
 VELO_MAX_QUEUE = env.integer("VELO_MAX_QUEUE", 1000, minimum=1)  # inputs waiting; above it 429
+VELO_CLIENT_MAX = env.integer("VELO_CLIENT_MAX", 500)  # inputs of one address; 0: no limit
+VELO_READ_TIMEOUT = env.seconds("VELO_READ_TIMEOUT", 15)  # for the headers, then for the body
 
 # What a job may take
 VELO_JOB_TIMEOUT = env.integer("VELO_JOB_TIMEOUT", 20, minimum=1)  # seconds one attempt may run
@@ -48,7 +50,7 @@ VELO_LOGIN_PAUSE = env.seconds("VELO_LOGIN_PAUSE", 300, minimum=1)  # then this 
 VELO_LEASE = env.seconds("VELO_LEASE", 3, minimum=2)  # a worker silent for longer counts as lost
 VELO_MAX_CRASHES = env.integer("VELO_MAX_CRASHES", 2, minimum=1)  # a job may be in; then it fails
 VELO_CHAOS = env.boolean("VELO_CHAOS", False)  # a worker sent its own id kills itself
-VELO_WEB_THREADS = env.integer("VELO_WEB_THREADS", 64, minimum=1)  # requests at a time a process
+VELO_WEB_THREADS = env.integer("VELO_WEB_THREADS", 1000, minimum=1)  # requests inside a process
 VELO_WEB_PROCESSES = env.integer("VELO_WEB_PROCESSES", 1, minimum=1)
 VELO_STATS_DAYS = env.integer("VELO_STATS_DAYS", 7, minimum=1)  # then latency and dead workers go
 
@@ -184,7 +186,7 @@ SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = 30 * 86_400 if HTTPS else 0
 SECURE_REDIRECT_EXEMPT = [r"^health/"]  # probes come over plain HTTP
 TRUST_PROXY = env.boolean("DJANGO_TRUST_PROXY", False)  # one that sets these headers itself
-if TRUST_PROXY:  # and X-Forwarded-For, in login.py
+if TRUST_PROXY:  # and X-Forwarded-For, in login.py and gate.py
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CSRF_TRUSTED_ORIGINS = env.words("DJANGO_CSRF_TRUSTED_ORIGINS")
 SILENCED_SYSTEM_CHECKS = [

@@ -6,4 +6,8 @@ from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "velo_site.settings")
 
-application = get_wsgi_application()
+django = get_wsgi_application()
+
+from inference.gate import Gate  # noqa: E402 - it needs Django set up
+
+application = Gate(django)

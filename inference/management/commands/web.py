@@ -2,11 +2,18 @@
 
 import math
 import os
+import resource
 import sys
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
+
+from inference import gate
+
+CONNECTIONS = 8192  # open at a time in one process; the next ones wait to be accepted
+OTHER_FILES = 512  # beside the connections
+HEADER_BYTES = 16 * 1024  # of one request, its first line among them; above it 431
 
 
 class Command(BaseCommand):
@@ -17,10 +24,16 @@ class Command(BaseCommand):
         os.environ["PYTHONPATH"] = str(settings.BASE_DIR)
         arguments = {
             "interface": "wsgi",
+            # Not 2: for as long as a client might speak either, the time limit for headers rests.
+            "http": 1,
             "host": settings.HOST,
             "port": settings.PORT,
+            "backlog": CONNECTIONS,  # not yet accepted; the kernel's own limit is often lower
+            "backpressure": _connections(),
+            "http1-buffer-size": HEADER_BYTES,
+            "http1-header-read-timeout": min(math.ceil(settings.VELO_READ_TIMEOUT * 1000), 60_000),
             "workers": settings.VELO_WEB_PROCESSES,
-            "blocking-threads": settings.VELO_WEB_THREADS,
+            "blocking-threads": settings.VELO_WEB_THREADS + gate.SPARE,
             "workers-kill-timeout": math.ceil(settings.VELO_REQUEST_TIMEOUT),  # to finish the last
             "static-path-route": settings.STATIC_URL.rstrip("/"),
             "static-path-mount": settings.STATIC_ROOT,
@@ -29,3 +42,17 @@ class Command(BaseCommand):
         flags = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
         flags += ["--respawn-failed-workers", "--no-ws", "velo_site.wsgi:application"]
         os.execv(sys.executable, [sys.executable, "-m", "granian", *flags])
+
+
+def _connections() -> int:
+    """How many may be open: with more of them than files, the server would spin."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return (
+        CONNECTIONS
+        if soft == resource.RLIM_INFINITY
+        else max(1, min(CONNECTIONS, soft - OTHER_FILES))
+    )

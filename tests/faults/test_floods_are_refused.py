@@ -1,0 +1,223 @@
+"""However many come, and however slowly they speak: each is answered or refused, none starves."""
+
+import asyncio
+import json
+import socket
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from tests.stack import Answer, Stack, stack
+from tests.waiting import eventually
+
+HEAD = "POST /transform HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+HALF = f'{HEAD}Content-Length: 100\r\n\r\n"half'.encode()
+KNOBS = {"VELO_PREDICTOR": "sleep", "VELO_SLEEP_MS": 1}
+
+
+@pytest.fixture(scope="module")
+def velo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """As it comes, but for a time limit that a test can wait for."""
+    with stack(tmp_path_factory.mktemp("velo"), VELO_READ_TIMEOUT=3, **KNOBS) as running:
+        yield running
+
+
+def transform(
+    velo: Stack, source: str = "127.0.0.1", headers: Mapping[str, str] | None = None
+) -> Answer:
+    http = HTTPConnection("127.0.0.1", velo.port, timeout=30, source_address=(source, 0))
+    try:
+        http.request(
+            "POST", "/transform", b'"a"', {"Content-Type": "application/json", **(headers or {})}
+        )
+        response = http.getresponse()
+        names = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, names, response.read())
+    finally:
+        http.close()
+
+
+@contextmanager
+def connections(
+    velo: Stack, count: int, sending: bytes, source: str = "127.0.0.1"
+) -> Iterator[list[socket.socket]]:
+    """So many at a time, each having sent just this."""
+    with ExitStack() as opened:
+        found = []
+        for _ in range(count):
+            address = ("127.0.0.1", velo.port)
+            client = socket.create_connection(address, timeout=30, source_address=(source, 0))
+            found.append(opened.enter_context(client))
+            client.sendall(sending)
+        yield found
+
+
+@contextmanager
+def filled(
+    velo: Stack, source: str = "127.0.0.1", headers: Mapping[str, str] | None = None
+) -> Iterator[Answer]:
+    """With as many half-sent bodies as it takes until one more request is refused."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+    half = HALF.replace(b"Host", f"{lines}Host".encode(), 1)
+    with ExitStack() as opened:
+
+        def refusal() -> Answer | None:
+            answer = transform(velo, source, headers)
+            if answer.status != 200:
+                return answer
+            opened.enter_context(connections(velo, 1, half, source))
+            return None
+
+        yield eventually(refusal)
+
+
+def heard(client: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    parts = []
+    while part := client.recv(65536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def assert_refused(answer: Answer, status: int, code: str) -> None:
+    assert (answer.status, answer.json["code"]) == (status, code)
+    assert answer.json["type"] == f"urn:velo:error:{code}"
+    assert answer.json["status"] == status
+    assert answer.json["title"]
+    assert answer.json["detail"]
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_thousand_clients_at_once_are_all_answered(tmp_path: Path) -> None:
+    texts = [f"text {number}" for number in range(10)]
+
+    async def ask(port: int, text: str, everybody: asyncio.Barrier) -> tuple[int, bytes, bytes]:
+        body = json.dumps(text).encode()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await everybody.wait()
+        writer.write(f"{HEAD}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        writer.write(body)
+        head, _, content = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        return int(head.split()[1]), head.lower(), content
+
+    async def ask_all(port: int) -> list[tuple[int, bytes, bytes]]:
+        everybody = asyncio.Barrier(1000)
+        asking = (ask(port, texts[number % len(texts)], everybody) for number in range(1000))
+        return await asyncio.wait_for(asyncio.gather(*asking), 60)
+
+    with stack(tmp_path, VELO_WEB_THREADS=200, VELO_CLIENT_MAX=0, **KNOBS) as velo:
+        right = [velo.transform(text).json for text in texts]
+        answers = asyncio.run(ask_all(velo.port))
+    assert Counter(status for status, _, _ in answers).keys() == {200, 429}
+    for number, (status, head, content) in enumerate(answers):
+        if status == 200:
+            assert json.loads(content) == right[number % len(texts)]
+        else:
+            assert b"\r\nretry-after: 1\r\n" in head + b"\r\n"
+            assert json.loads(content)["code"] == "queue_full"
+
+
+def test_half_sent_bodies_do_not_starve_the_others(velo: Stack) -> None:
+    with connections(velo, 200, HALF):
+        assert velo.transform("whole").status == 200
+        assert velo.get("/health/ready").status == 200
+
+
+@pytest.mark.parametrize("sending", [b"", HEAD.encode()])
+def test_half_open_connections_do_not_starve_the_others(velo: Stack, sending: bytes) -> None:
+    with connections(velo, 200, sending) as clients:
+        assert velo.transform("whole").status == 200
+        assert velo.get("/health/ready").status == 200
+        assert [heard(client) for client in clients] == [b""] * 200  # the server has closed them
+
+
+def test_a_body_that_does_not_come_is_408_and_the_connection_ends(velo: Stack) -> None:
+    with connections(velo, 1, HALF) as [client]:
+        head, _, content = heard(client).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    problem = json.loads(content)
+    assert (problem["status"], problem["code"]) == (408, "body_timeout")
+
+
+def test_a_body_that_comes_byte_by_byte_is_408_too(velo: Stack) -> None:
+    with connections(velo, 1, HALF) as [client]:
+        client.settimeout(0.1)
+
+        def ended() -> bool:
+            try:
+                client.sendall(b"a")
+                return b"408" in client.recv(65536)
+            except TimeoutError:
+                return False
+
+        eventually(ended)
+
+
+def test_threads_full_of_half_sent_bodies_are_freed(tmp_path: Path) -> None:
+    with (
+        stack(tmp_path, VELO_WEB_THREADS=20, VELO_CLIENT_MAX=0, **KNOBS) as velo,
+        connections(velo, 200, HALF) as clients,
+        filled(velo) as refusal,
+    ):
+        assert_refused(refusal, 429, "queue_full")
+        assert velo.get("/health/live").status == 200
+        assert velo.get("/health/ready").status == 200
+        # Long before VELO_READ_TIMEOUT, since there is no room.
+        eventually(lambda: transform(velo).status == 200, seconds=10)
+        statuses = Counter(heard(client).split()[1] for client in clients)
+        assert statuses.keys() == {b"408", b"429"}
+
+
+def test_one_address_cannot_take_the_queue_alone(tmp_path: Path) -> None:
+    with stack(tmp_path, VELO_CLIENT_MAX=4, **KNOBS) as velo, filled(velo, "127.0.0.1") as refusal:
+        assert_refused(refusal, 429, "client_share")
+        assert refusal.headers["retry-after"] == "1"
+        assert transform(velo, "127.0.0.2").status == 200
+
+
+def test_a_client_that_has_left_gives_its_share_back(tmp_path: Path) -> None:
+    with stack(tmp_path, VELO_CLIENT_MAX=4, **KNOBS) as velo:
+        with filled(velo):
+            pass
+        eventually(lambda: transform(velo).status == 200)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_proxys_clients_are_told_apart_if_it_is_trusted(tmp_path: Path, trusted: bool) -> None:
+    def of(address: str) -> dict[str, str]:
+        return {"X-Forwarded-For": f"192.0.2.9, {address}"}
+
+    with (
+        stack(tmp_path, VELO_CLIENT_MAX=4, DJANGO_TRUST_PROXY=int(trusted), **KNOBS) as velo,
+        filled(velo, headers=of("198.51.100.1")) as refusal,
+    ):
+        assert_refused(refusal, 429, "client_share")
+        other = transform(velo, headers=of("198.51.100.2")).status
+        assert other == (200 if trusted else 429)
+
+
+def test_a_body_over_the_limit_is_refused_unread(velo: Stack) -> None:
+    sending = f"{HEAD}Connection: close\r\nContent-Length: 1000000000\r\n\r\n".encode()
+    with connections(velo, 1, sending) as [client]:
+        head, _, content = heard(client).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 413 ")
+    assert json.loads(content)["code"] == "body_too_large"
+
+
+@pytest.mark.parametrize(
+    "sending",
+    [
+        f"{HEAD}X-Long: {'a' * 100_000}\r\n\r\n".encode(),
+        f"GET /{'a' * 100_000} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(),
+        (HEAD + "".join(f"X-{number}: a\r\n" for number in range(200)) + "\r\n").encode(),
+    ],
+    ids=["one header", "address", "many headers"],
+)
+def test_headers_over_the_limit_are_431(velo: Stack, sending: bytes) -> None:
+    with connections(velo, 1, sending) as [client]:
+        assert client.recv(65536).startswith(b"HTTP/1.1 431 ")
