@@ -188,6 +188,7 @@ class Gate:
 
         granian has no time limit for bodies, and its `read` can't be interrupted. It ends the
         connection, and with it the read, when an answer turns out shorter than it was declared.
+        What takes an answer from another thread stands in its frame as `proto`, and nowhere else.
         """
         while frame and "proto" not in frame.f_locals:
             frame = frame.f_back
