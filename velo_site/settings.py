@@ -48,7 +48,7 @@ VELO_LOGIN_PAUSE = env.seconds("VELO_LOGIN_PAUSE", 300, minimum=1)  # then this 
 
 # How the parts run
 VELO_LEASE = env.seconds("VELO_LEASE", 3, minimum=2)  # a worker silent for longer counts as lost
-VELO_MAX_CRASHES = env.integer("VELO_MAX_CRASHES", 2, minimum=1)  # a job may be in; then it fails
+VELO_MAX_CRASHES = env.integer("VELO_MAX_CRASHES", 2, minimum=2)  # a job may be in; then it fails
 VELO_CHAOS = env.boolean("VELO_CHAOS", False)  # a worker sent its own id kills itself
 VELO_WEB_THREADS = env.integer("VELO_WEB_THREADS", 1000, minimum=1)  # requests inside a process
 VELO_WEB_PROCESSES = env.integer("VELO_WEB_PROCESSES", 1, minimum=1)

@@ -91,7 +91,12 @@ class BatchWorker(SimpleWorker):
             try:
                 if self.should_run_maintenance_tasks:
                     self.run_maintenance_tasks()
-                if window := self._claim():
+                try:
+                    window = self._claim()
+                except LeaseOver:
+                    self.pulse()
+                    continue
+                if window:
                     self._state = WorkerStatus.BUSY
                     return window, self.queues[0]
                 if self._state != WorkerStatus.IDLE:
@@ -101,9 +106,6 @@ class BatchWorker(SimpleWorker):
                 self.heartbeat()
                 self._wait_for_jobs()
                 pause = FIRST_PAUSE
-            except LeaseOver:
-                with suppress(RedisError):  # then the claim fails too
-                    self.pulse()
             except RedisError as error:  # it is away, or refuses to be written to
                 log.warning("worker %s: Redis: %s; again in %g s", self.name, error, pause)
                 self._stop_asked.wait(pause)
@@ -162,8 +164,7 @@ class BatchWorker(SimpleWorker):
                 if prepared.others:
                     self._run_first(prepared.others)
                 self._limit = 1 if prepared.others else self._window
-                with self.watchdog.expect(settings.VELO_JOB_TIMEOUT):  # tokenizers hang too
-                    prepared = following.result() if following else None
+                prepared = following.result() if following else None
         except Exception:  # the worker must live on; what was in hand goes back to its queue
             log.exception("worker %s: its jobs go back to their queue", self.name)
         finally:
@@ -178,20 +179,23 @@ class BatchWorker(SimpleWorker):
         for claimed in window:
             text = claimed.text()
             if _is_late(claimed.meta, now) and not _is_asked_again(claimed):
-                # Its caller has gone: computing it would steal time from those who wait.
-                log.info("job %s dropped, its deadline has passed", claimed.job_id)
-                with suppress(NoSuchJobError, RedisError):
-                    self._job(claimed).delete()
-                self._release(claimed)
+                self._drop(claimed)
             elif text is not None:
                 for_model.append(claimed)
                 texts.append(text)
             else:
                 others.append(claimed)
         assert self.runner
-        with self.watchdog.expect(settings.VELO_JOB_TIMEOUT):
+        with self.watchdog.expect(settings.VELO_JOB_TIMEOUT):  # tokenizers hang too
             encoded = self.runner.encode(texts)
         return Prepared(for_model, encoded, others, now)
+
+    def _drop(self, claimed: Claim) -> None:
+        """Its caller has gone: computing it would steal time from those who wait."""
+        log.info("job %s dropped, its deadline has passed", claimed.job_id)
+        with suppress(NoSuchJobError, RedisError):
+            self._job(claimed).delete()
+        self._release(claimed)
 
     def _ahead(self) -> Prepared | None:
         """In a thread of its own, while the model computes: what waits now is claimed and encoded
@@ -246,13 +250,20 @@ class BatchWorker(SimpleWorker):
         return following
 
     def _suspect(self, jobs: list[Claim]) -> None:
-        """One of them took all the time that they had, and nobody knows which: each runs alone,
-        as if the worker had died of it."""
-        executions = [claimed.execution_key for claimed in jobs]
-        put, failed = rescue.charge(self.name, executions, rescue.HUNG)
-        log.warning(
-            "worker %s: %s: %d jobs put back, %d failed", self.name, rescue.HUNG, put, failed
-        )
+        """They had all the time that they may have, and nobody knows which of them took it: each
+        runs alone, as if the worker had died of it."""
+        now = clock.now()
+        executions = []
+        for claimed in jobs:
+            if _is_late(claimed.meta, now):
+                self._drop(claimed)
+            else:
+                executions.append(claimed.execution_key)
+        if executions:
+            put, failed = rescue.charge(self.name, executions, rescue.HUNG)
+            log.warning(
+                "worker %s: %s: %d jobs put back, %d failed", self.name, rescue.HUNG, put, failed
+            )
         self._held.difference_update(executions)
 
     def _answer(
@@ -294,15 +305,16 @@ class BatchWorker(SimpleWorker):
     @contextmanager
     def _guard(self, jobs: list[Claim]) -> Iterator[None]:
         """Raises JobTimeoutException in a model call that takes longer than any of its jobs may, or
-        than anybody waits for them. Where nothing can be raised, the watchdog ends the process."""
+        than anybody waits for them. Where nothing can be raised, the watchdog ends the process when
+        it takes longer than they may."""
         timeouts = [claimed.timeout for claimed in jobs]
         if min(timeouts) <= 0:
             yield
             return
         now = clock.now()
-        allowed = max(math.ceil(min(claimed.timeout, _remaining(claimed, now))) for claimed in jobs)
+        allowed = max(math.ceil(min(one.timeout, _remaining(one, now))) for one in jobs)
         with (
-            self.watchdog.expect(allowed),
+            self.watchdog.expect(max(timeouts)),
             self.death_penalty_class(max(1, allowed), JobTimeoutException),
         ):
             yield
@@ -415,6 +427,16 @@ class BatchWorker(SimpleWorker):
                 super().check_for_suspension(burst)
             self._looked = time.monotonic()
 
+    def run_maintenance_tasks(self) -> None:
+        try:
+            super().run_maintenance_tasks()
+        except Exception:  # RQ ends the worker on any error here; a job of somebody else's may do
+            log.exception("worker %s: RQ's maintenance failed", self.name)
+            self._cleaned()
+
+    def _cleaned(self) -> None:
+        self.last_cleaned_at = rq_now()  # type: ignore[assignment]  # RQ declares None
+
     def clean_registries(self) -> None:
         """RQ goes by this machine's clock: if it is wrong, jobs in hand count as abandoned."""
         wrong = time.time() - clock.now()
@@ -422,7 +444,7 @@ class BatchWorker(SimpleWorker):
             super().clean_registries()
         else:
             log.error("worker %s: this machine's clock is wrong by %.0f s", self.name, wrong)
-            self.last_cleaned_at = rq_now()  # type: ignore[assignment]  # RQ declares None
+            self._cleaned()
 
     @property
     def connection_timeout(self) -> int:

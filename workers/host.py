@@ -27,13 +27,15 @@ def place() -> str:
 
 
 def process_started(pid: int) -> str | None:
-    """When, in a unit that no clock can shift; None if it is gone, or dead and unburied."""
+    """When, in a unit that no clock can shift; None if it is gone, or dead and unburied; empty if
+    that can't be seen."""
     try:
         state, *numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if state in "ZX" else numbers[18]
-    except FileNotFoundError:
-        if Path("/proc/self").exists():
-            return None
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    except OSError:
+        return ""
     try:  # on macOS nothing tells apart two processes that have the same number in turn
         os.kill(pid, 0)
     except ProcessLookupError:

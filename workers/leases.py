@@ -15,6 +15,7 @@ from workers import host
 from workers.queue import connection, leases_key, script
 
 REGISTRY = "velo:workers"  # a hash: what each worker with a lease says of itself
+FIELDS = {"queues", "place", "pid", "started"}
 FAILED_STARTS = "velo:failed-start:"  # and the queue's name
 FAILED_START_KEPT = 120  # seconds, longer than any pause between two starts
 FORGET_AFTER = 3600  # seconds after its end until a lease that was never given back is forgotten
@@ -38,6 +39,12 @@ class Registration:
         fields: dict[str, Any] = json.loads(self.entry)
         return fields
 
+    def is_readable(self) -> bool:
+        try:
+            return self._fields.keys() >= FIELDS
+        except (ValueError, AttributeError):
+            return False
+
     @property
     def leases(self) -> list[str]:
         """Keys of its leases."""
@@ -47,7 +54,8 @@ class Registration:
         """Whether that can be said from here, and it is."""
         if self._fields["place"] != host.place():
             return False
-        return host.process_started(self._fields["pid"]) != self._fields["started"]
+        started = host.process_started(self._fields["pid"])
+        return started is None or started not in ("", self._fields["started"])
 
     def renew(self, anew: bool = False) -> Renewal:
         """Known to be alive, with a loaded model, for VELO_LEASE seconds from now."""
@@ -78,8 +86,10 @@ def of_this_process(worker: str, queues: Sequence[str]) -> Registration:
 
 
 def registered() -> list[Registration]:
+    """Of all workers with a lease, but what another version of Velo may have written there."""
     found = cast(dict[bytes, bytes], connection().hgetall(REGISTRY))
-    return [Registration(worker.decode(), entry.decode()) for worker, entry in found.items()]
+    all_of_them = [Registration(worker.decode(), entry.decode()) for worker, entry in found.items()]
+    return [one for one in all_of_them if one.is_readable()]
 
 
 def over(registrations: Sequence[Registration]) -> list[Registration]:

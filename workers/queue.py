@@ -20,6 +20,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.commands.core import Script
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 from rq import Queue
 from rq.defaults import RQ_KEY_PREFIX
@@ -103,6 +104,7 @@ class Clock:
         self._read_at = time.monotonic()
 
     def now(self) -> float:
+        """Raises RedisError only if the server has never said what time it is."""
         if time.monotonic() - self._read_at > self.MAX_AGE:
             self._read()
         return time.monotonic() + self._offset
@@ -111,7 +113,11 @@ class Clock:
         with self._lock:
             if time.monotonic() - self._read_at <= self.MAX_AGE:
                 return  # another thread has just done it
-            _, self._offset = min(self._reading() for _ in range(self.READINGS))
+            try:
+                _, self._offset = min(self._reading() for _ in range(self.READINGS))
+            except RedisError:
+                if self._read_at == -float("inf"):
+                    raise
             self._read_at = time.monotonic()
 
     @staticmethod

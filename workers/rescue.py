@@ -1,6 +1,7 @@
 """What happens to the jobs of the dead: whoever is alive puts them back, each once."""
 
 import logging
+import time
 import zlib
 from base64 import b64encode
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from workers.queue import connection, script
 
 log = logging.getLogger(__name__)
 
+LOOK = 0.2  # seconds between two looks whether a lease is over
 RAN_OUT = "its lease ran out"
 GONE = "its process is gone"
 HUNG = "a model call took longer than its jobs may"
@@ -45,6 +47,18 @@ def rescue(judge_leases: bool = True) -> list[Loss]:
     losses = [_rescue(one, sure=True) for one in gone]
     losses += [_rescue(one, sure=False) for one in silent if one not in gone]
     return [loss for loss in losses if loss]
+
+
+def rescue_namesake(name: str) -> list[Loss]:
+    """Make room for a worker of this name, where the one that had it before has died."""
+    give_up = time.monotonic() + settings.VELO_LEASE + 1
+    while namesakes := [one for one in leases.registered() if one.worker == name]:
+        if leases.over(namesakes):
+            return [loss for one in namesakes if (loss := _rescue(one, sure=False))]
+        if time.monotonic() > give_up:
+            break  # it lives, and RQ will say so
+        time.sleep(LOOK)
+    return []
 
 
 def charge(worker: str, executions: Sequence[str], why: str) -> tuple[int, int]:

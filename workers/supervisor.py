@@ -2,14 +2,19 @@
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
+log = logging.getLogger(__name__)
+
+LOOK = 0.1  # seconds between two looks whether a process has ended
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds before a process that ended is started again
 STEADY = 10.0  # seconds of life after which the next pause is the first one again
 LONGEST_LINE = 1024 * 1024  # bytes; a longer line is printed in pieces
@@ -76,10 +81,17 @@ class Supervisor:
         pause = FIRST_PAUSE
         while not self.stopping:
             started = time.monotonic()
-            code = await self._run(program)
+            try:
+                code = await self._run(program)
+            except OSError as error:  # no memory for another process, perhaps
+                self._print(program, f"can't be started: {error}")
+                code = 1
             if self.stopping:
                 break
-            await asyncio.to_thread(self._bury)
+            try:
+                await asyncio.to_thread(self._bury)
+            except Exception:  # what comes next matters more
+                log.exception("%s ended, and what it left behind is still there", program.name)
             if time.monotonic() - started > STEADY:
                 pause = FIRST_PAUSE
             self._print(program, f"ended with {_reason(code)}; starting it again in {pause:g} s")
@@ -99,6 +111,13 @@ class Supervisor:
             preexec_fn=_die_with_parent,
         )
         self._processes[program] = process
+        clearing = asyncio.create_task(_clear_up(process))
+        try:
+            return await self._pass_on_output(program, process)
+        finally:
+            await clearing
+
+    async def _pass_on_output(self, program: Program, process: Process) -> int:
         assert process.stdout is not None
         while True:
             try:
@@ -112,7 +131,16 @@ class Supervisor:
             self._print(program, line.decode(errors="replace").rstrip())
 
     def _print(self, program: Program, line: str) -> None:
-        self._say(f"{program.name:<{self._width}} | {line}")
+        with suppress(OSError):  # nobody reads it any more; the programs go on
+            self._say(f"{program.name:<{self._width}} | {line}")
+
+
+async def _clear_up(process: Process) -> None:
+    """When it has ended, end what it has left of its own: that holds its port and its output."""
+    while process.returncode is None:
+        await asyncio.sleep(LOOK)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _reason(code: int) -> str:

@@ -65,14 +65,17 @@ class InferenceWorker(BatchWorker):
         kwargs["with_scheduler"] = False
         signal.signal(signal.SIGTERM, _leave)
         row = Ticker("worker row", BEAT, self._write_row)
-        lease = Ticker("worker lease", LEASE_BEAT, self._keep_alive)
+        lease = Ticker("worker lease", LEASE_BEAT, self._renew_lease)
+        care = Ticker("worker care", LEASE_BEAT, self._care_for_queues)
         watchdog = Ticker("worker watchdog", LEASE_BEAT, self.watchdog.look)
         end = Worker.State.STOPPED, ""
         try:
             row.start()
             self._losses.extend(rescue.rescue(judge_leases=False))
             self._load()
+            self._losses.extend(rescue.rescue_namesake(self.name))
             lease.start()
+            care.start()
             watchdog.start()
             return super().work(*args, **kwargs)
         except predictors.ModelError as error:
@@ -85,6 +88,7 @@ class InferenceWorker(BatchWorker):
         finally:
             watchdog.stop()
             self.watchdog.rest()
+            care.stop()
             lease.stop()
             if self.left_nothing:  # otherwise others have to find that we are gone
                 with suppress(RedisError):  # the lease ends by itself
@@ -120,9 +124,13 @@ class InferenceWorker(BatchWorker):
 
     # --- the lease ----------------------------------------------------------------------------
 
-    def _keep_alive(self) -> None:
+    def _renew_lease(self) -> None:
         if self._registered:
             self.pulse()
+
+    def _care_for_queues(self) -> None:
+        """Apart from the lease, which must not wait for any of this."""
+        if self._leased:
             self._losses.extend(rescue.rescue(judge_leases=self._steadiness.may_judge()))
             self.put_back_strays()
             for queue in self.queues:
@@ -136,13 +144,12 @@ class InferenceWorker(BatchWorker):
             try:
                 renewal = self.registration.renew(anew=not self._leased)
                 if renewal is Renewal.GONE:
-                    log.warning("worker %s: its lease is gone; registering again", self.name)
                     self.connection.delete(self.key)
                     self.register_birth()
                     self.registration.renew(anew=True)
+                    log.warning("worker %s: its lease was gone; it is registered again", self.name)
             finally:
-                if self._leased:
-                    self._steadiness.note(renewal)
+                self._steadiness.note(renewal if self._leased else Renewal.GONE)
             self._leased = True
 
     # --- what the threads write ---------------------------------------------------------------

@@ -101,7 +101,7 @@ def test_a_worker_that_was_stopped_and_wakes_up(tmp_path: Path) -> None:
         assert set(load.outcomes) == {RIGHT}
         assert stopped in velo.pids("rqworker")
         assert {row[0] for row in rows(velo, "health")} <= {"idle", "busy"}
-        assert "registering again" in velo.output()
+        assert "it is registered again" in velo.output()
 
 
 @pytest.mark.parametrize(

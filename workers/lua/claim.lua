@@ -34,19 +34,24 @@ local function is_suspect(id)
   return tonumber(redis.call('HGET', prefix .. ':job:' .. id, 'crashes') or 0) > 0
 end
 
+-- An error here would lose the others that have just left the queue.
+local function is_job(id)
+  return redis.call('TYPE', prefix .. ':job:' .. id).ok == 'hash'
+end
+
 local function claim(queue, id)
   local key = prefix .. ':job:' .. id
   local job = redis.call('HMGET', key, 'data', 'meta', 'timeout', 'result_ttl', 'enqueued_at',
     'success_callback_name', 'failure_callback_name', 'stopped_callback_name', 'group_id',
     'webhooks', 'repeats_left', 'rate_limit_key', 'crashes')
   if not job[1] then
-    return -- expired or deleted while it waited
+    return
   end
   local plain = job[4] ~= '0'
   for field = 6, 12 do
     plain = plain and (not job[field] or job[field] == '')
   end
-  local timeout = tonumber(job[3]) or 0
+  local timeout = math.min(tonumber(job[3]) or 0, 1e9)
   local ttl = (timeout > 0 and timeout or 420) + 60 -- as SimpleWorker.get_heartbeat_ttl
   local execution_id = ARGV[6 + #claimed]
   local composite = id .. ':' .. execution_id
@@ -76,7 +81,9 @@ local function claim_from(key)
       return true
     end
     for number, id in ipairs(ids) do
-      if is_suspect(id) then
+      if not is_job(id) then
+        -- expired or deleted while it waited
+      elseif is_suspect(id) then
         local taken = suspects and #claimed == 1
         if taken then
           claim(queue, id)
@@ -85,8 +92,9 @@ local function claim_from(key)
           redis.call('LPUSH', key, ids[rest])
         end
         return false
+      else
+        claim(queue, id)
       end
-      claim(queue, id)
     end
   end
   return false

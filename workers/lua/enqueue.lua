@@ -13,20 +13,23 @@ local now = time[1] + time[2] / 1e6
 local waiting = redis.call('LLEN', KEYS[1])
 local workers = redis.call('ZCOUNT', KEYS[2], now, '+inf')
 local first = 5 + ARGV[4]
-local room = workers > 0 and tonumber(ARGV[3]) - waiting or 0
-local admitted = math.max(0, math.min(room, (#ARGV - first + 1) / 4))
-if admitted > 0 then
-  redis.call('SADD', ARGV[1] .. ':queues', KEYS[1])
+local count = (#ARGV - first + 1) / 4
+-- Whether anybody is alive or not, a Redis that refuses to be written to says so here.
+redis.call('SADD', ARGV[1] .. ':queues', KEYS[1])
+local known = 0
+while known < count
+    and redis.call('EXISTS', ARGV[1] .. ':job:' .. ARGV[first + 4 * known]) == 1 do
+  known = known + 1
 end
-for i = first, first + 4 * (admitted - 1), 4 do
+local room = workers > 0 and math.max(0, tonumber(ARGV[3]) - waiting) or 0
+local admitted = known + math.min(room, count - known)
+for i = first + 4 * known, first + 4 * (admitted - 1), 4 do
   local key = ARGV[1] .. ':job:' .. ARGV[i]
-  if redis.call('EXISTS', key) == 0 then
-    local meta = string.format('{"enqueued":%.6f,"deadline":%.6f}', now, now + ARGV[i + 3])
-    redis.call('HSET', key, 'data', ARGV[i + 1], 'description', ARGV[i + 2], 'meta', meta,
-      unpack(ARGV, 5, first - 1))
-    redis.call('EXPIRE', key, ARGV[2])
-    redis.call('RPUSH', KEYS[1], ARGV[i])
-  end
+  local meta = string.format('{"enqueued":%.6f,"deadline":%.6f}', now, now + ARGV[i + 3])
+  redis.call('HSET', key, 'data', ARGV[i + 1], 'description', ARGV[i + 2], 'meta', meta,
+    unpack(ARGV, 5, first - 1))
+  redis.call('EXPIRE', key, ARGV[2])
+  redis.call('RPUSH', KEYS[1], ARGV[i])
 end
 if admitted > 0 and KEYS[3] then
   redis.call('XADD', KEYS[3], 'MAXLEN', 1, '*', 'jobs', admitted)

@@ -11,7 +11,11 @@ local index = prefix .. ':worker:' .. worker .. ':executions'
 local outcomes, written = {}, 0
 
 -- A full memory has to be an error before anything is done; see claim.lua.
-redis.call('HSET', prefix .. ':worker:' .. worker, 'last_heartbeat', time_text)
+local worker_key = prefix .. ':worker:' .. worker
+redis.call('HSET', worker_key, 'last_heartbeat', time_text)
+if redis.call('TTL', worker_key) < 0 then
+  redis.call('EXPIRE', worker_key, 480) -- it was gone; as long as RQ keeps it
+end
 
 local function finish(id, execution_id, queue, ttl, started, answer)
   local key = prefix .. ':job:' .. id
@@ -49,8 +53,7 @@ for first = 6, #ARGV, 6 do
     tonumber(ARGV[first + 3]), ARGV[first + 4], ARGV[first + 5])
 end
 if written > 0 then
-  local key = prefix .. ':worker:' .. worker
-  redis.call('HINCRBY', key, 'successful_job_count', written)
-  redis.call('HINCRBYFLOAT', key, 'total_working_time', ARGV[5])
+  redis.call('HINCRBY', worker_key, 'successful_job_count', written)
+  redis.call('HINCRBYFLOAT', worker_key, 'total_working_time', ARGV[5])
 end
 return outcomes
