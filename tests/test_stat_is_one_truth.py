@@ -47,8 +47,10 @@ def test_it_has_the_fields_of_the_founding_document() -> None:
     queue.connection().rpush("rq:queue:default", "a", "b")
     stat = Client().get("/stat").json()
     assert set(stat) == {
-        *("workers", "model_versions", "queue_lenght", "queue_length", "response_time")
+        *("workers", "model_versions", "queue_lenght", "queue_length", "response_time"),
+        "database_age",
     }
+    assert stat["database_age"] == 0
     assert stat["queue_lenght"] == stat["queue_length"] == 2
     assert stat["response_time"] == pytest.approx(0.2)
     worker = stat["workers"]["worker-0"]
@@ -73,6 +75,7 @@ def test_it_is_empty_before_the_first_request() -> None:
         "queue_lenght": 0,
         "queue_length": 0,
         "response_time": None,
+        "database_age": 0.0,
     }
 
 

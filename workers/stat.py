@@ -24,8 +24,9 @@ class LastKnown:
         self._known: tuple[list[Worker], float] | None = None  # and when, by the monotonic clock
         self._again = 0.0  # when to try again, if the database is away
 
-    def read(self) -> tuple[Sequence[Worker], float]:
-        """And their age in seconds, 0 unless the database is away. One query.
+    def read(self, leased: int) -> tuple[Sequence[Worker], float]:
+        """And their age in seconds, 0 unless the database is away, or doesn't let any of the
+        `leased` workers write. One query.
 
         Raises OperationalError or InterfaceError if it is away and nothing is known.
         """
@@ -43,7 +44,10 @@ class LastKnown:
             self._again = time.monotonic() + PAUSE
             return self._remember(error)
         self._again = 0.0
-        self._known = workers, now
+        if self._known is None or len(workers) >= leased:
+            self._known = workers, now
+        elif not workers:  # they live, but can't write it down
+            return self._remember(OperationalError("No worker can write to it."))
         return workers, 0.0
 
     def _remember(self, error: Exception) -> tuple[list[Worker], float]:
@@ -62,8 +66,8 @@ def stat() -> dict[str, Any]:
 
     Raises OperationalError or InterfaceError if the database is away and nothing is known.
     """
-    workers, age = _live_workers.read()
-    waiting = queue.load().waiting
+    load = queue.load()
+    workers, age = _live_workers.read(load.workers)
     by_version: dict[str, list[dict[str, Any]]] = {}
     for worker in workers:
         if worker.model_version:
@@ -83,8 +87,8 @@ def stat() -> dict[str, Any]:
             version: {"workers": len(kept), "batches": BatchFigures.sum(kept).for_people()}
             for version, kept in by_version.items()
         },
-        "queue_lenght": waiting,
-        "queue_length": waiting,
+        "queue_lenght": load.waiting,
+        "queue_length": load.waiting,
         "response_time": response_time(),
         "database_age": round(age, 3),
     }
