@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dj_database_url
@@ -27,12 +28,15 @@ SILENT = 30  # and in which a process notices that the database is silent
 
 
 @pytest.fixture
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    running = Database(tmp_path_factory.mktemp("postgres"))
-    try:
-        yield running
-    finally:
-        running.end()
+def database() -> Iterator[Database]:
+    # Not in pytest's folder: each session of pytest that starts shuts that to other users, and to
+    # come back PostgreSQL, which won't run as root, must find its way there again.
+    with TemporaryDirectory(prefix="velo-postgres-") as folder:
+        running = Database(Path(folder))
+        try:
+            yield running
+        finally:
+            running.end()
 
 
 def sleeping(folder: Path, **knobs: object) -> Any:
