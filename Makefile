@@ -8,7 +8,7 @@ CHECKED := DJANGO_SECRET_KEY=only-for-static-checks-0123456789-abcdefghijklmnopq
 
 OSV := https://api.osv.dev
 
-.PHONY: help run test lint audit format load bench clean
+.PHONY: help run test lint audit format load bench chaos clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -45,6 +45,10 @@ load: .venv/dev.stamp ## Load a running Velo; locust's page is http://localhost:
 
 bench: .venv/dev.stamp ## Measure (BENCH=queue, serve, curve, flood or memory: only that)
 	@for part in $(or $(BENCH),queue serve curve flood memory); do $(BIN)/python -m benchmarks.$$part || exit 1; done
+
+chaos: .venv/dev.stamp ## Ten minutes of load with random faults (SECONDS=600 SEED=…); then how soon jobs are rescued
+	$(BIN)/python -m benchmarks.chaos $(or $(SECONDS),600) $(SEED)
+	$(BIN)/python -m benchmarks.rescue
 
 clean: ## Remove the virtual environment and all state of this machine's Velo
 	rm -rf .venv var
