@@ -102,6 +102,15 @@ def test_a_web_server_that_dies_is_started_again(tmp_path: Path) -> None:
         assert velo.transform("again").status == 200
 
 
+def test_a_web_server_whose_first_process_dies_is_started_again(tmp_path: Path) -> None:
+    with stack(tmp_path, VELO_PREDICTOR="sleep") as velo:
+        first, *others = velo.pids("granian")
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: not any(map(alive, others)))  # they would keep the port
+        velo.wait_until_ready()
+        assert velo.transform("again").status == 200
+
+
 def test_a_redis_that_does_not_answer_is_a_clear_error(tmp_path: Path) -> None:
     url = f"redis://:secret@127.0.0.1:{free_port()}/0"
     velo = Stack(tmp_path, REDIS_URL=url, VELO_PREDICTOR="sleep")

@@ -9,12 +9,13 @@ import pytest
 from rq import Callback, Retry, SimpleWorker
 from rq.job import Job, JobStatus
 
-from tests.jobs import claim, enqueue
+from tests.jobs import claim, enqueue, live
 from tests.waiting import eventually
 from workers import claims, jobs, predictors, queue
 from workers.figures import BatchFigures
 from workers.latency import Recorder
 from workers.models import Worker
+from workers.queue import NewJob
 from workers.runner import Runner
 from workers.wire import JSONSerializer
 from workers.worker import InferenceWorker
@@ -204,6 +205,34 @@ def test_an_expired_job_is_skipped(model: Letters) -> None:
     queue.connection().delete(gone.key)
     assert work().done == 1
     assert answer(here) == "here"
+
+
+def test_a_job_that_no_script_can_read_costs_the_others_nothing(model: Letters) -> None:
+    before, bad, after = (enqueue(text) for text in ("before", "bad", "after"))
+    queue.connection().hset(bad.key, "timeout", 10**19)
+    queue.connection().rpush(queue.queue().key, "no-job")
+    queue.connection().set(Job.key_for("no-job"), "a string")
+    last = enqueue("last")
+    work()
+    assert [answer(job) for job in (before, after, last)] == ["before", "after", "last"]
+
+
+def test_a_call_that_is_made_again_lets_in_what_it_let_in_before(settings: Any) -> None:
+    settings.VELO_MAX_QUEUE = 2
+    live("a test")
+    jobs_at_once = [NewJob(text, text, 30) for text in "abc"]
+    assert queue.enqueue(jobs_at_once).admitted == 2
+    assert queue.enqueue(jobs_at_once).admitted == 2
+    assert queue.queue().count == 2
+
+
+def test_suspects_run_alone(model: Letters) -> None:
+    enqueued = [enqueue(text) for text in "abcdef"]
+    for job in enqueued[1:4:2]:
+        queue.connection().hset(job.key, "crashes", 1)
+    work()
+    assert model.calls == [1, 1, 1, 1, 2]
+    assert [answer(job) for job in enqueued] == list("abcdef")
 
 
 def test_a_job_given_to_another_worker_cannot_be_answered_by_the_first(model: Letters) -> None:

@@ -51,12 +51,13 @@ def rescue(judge_leases: bool = True) -> list[Loss]:
 
 def rescue_namesake(name: str) -> list[Loss]:
     """Make room for a worker of this name, where the one that had it before has died."""
-    give_up = time.monotonic() + settings.VELO_LEASE + 1
+    give_up = time.monotonic() + settings.VELO_LEASE + 1  # then it lives, and RQ will say so
     while namesakes := [one for one in leases.registered() if one.worker == name]:
-        if leases.over(namesakes):
-            return [loss for one in namesakes if (loss := _rescue(one, sure=False))]
+        for namesake in leases.over(namesakes):
+            if loss := _rescue(namesake, sure=False):
+                return [loss]
         if time.monotonic() > give_up:
-            break  # it lives, and RQ will say so
+            break
         time.sleep(LOOK)
     return []
 

@@ -33,6 +33,19 @@ def _hang_in_c_for_all() -> None:
     _deadlock(ctypes.PyDLL(None))  # with the interpreter's lock held: no other thread runs
 
 
+class _Time(ctypes.Structure):
+    """`struct timespec` of time.h."""
+
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+def _take_time_in_c() -> None:
+    """Four seconds in which no signal gets through."""
+    library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(256)
+    library.pthread_mutex_lock(mutex)
+    library.pthread_mutex_timedlock(mutex, ctypes.byref(_Time(int(time.time()) + 4, 0)))
+
+
 def _segfault() -> None:
     ctypes.string_at(0)
 
@@ -59,6 +72,7 @@ DOES: dict[str, Callable[[], None]] = {
     "hang in Python": _hang_in_python,
     "hang in C": _hang_in_c,
     "hang in C, with the lock": _hang_in_c_for_all,
+    "take time in C": _take_time_in_c,
     "segfault": _segfault,
     "use up memory": _use_up_memory,
     "kill": _kill,

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from tests.faults.load import RIGHT, Load
 from tests.stack import Stack, stack
@@ -168,3 +169,44 @@ def test_a_worker_that_cannot_start_says_why_and_does_not_spin(tmp_path: Path) -
         assert "is not a folder" in rows(velo, "note")[0][0]
         pool.terminate()
         assert pool.wait(40) == 0
+
+
+def test_a_caller_who_waits_for_less_than_the_model_takes_harms_no_worker(tmp_path: Path) -> None:
+    with stack(tmp_path, DJANGO_SETTINGS_MODULE="tests.faults.settings") as velo:
+        pids = velo.pids("rqworker")
+        body, kind = b'"take time in C"', {"Content-Type": "application/json"}
+        hasty = {**kind, "X-Request-Timeout": "0.5"}
+        assert velo.request("POST", "/transform", body, hasty).status == 504
+        assert velo.transform("text").status == 200
+        assert velo.pids("rqworker") == pids
+
+
+def test_what_others_write_among_the_workers_stops_nobody(tmp_path: Path) -> None:
+    with stack(tmp_path, workers=2, VELO_PREDICTOR="sleep") as velo:
+        with Redis(unix_socket_path=str(tmp_path / "valkey.sock")) as redis:
+            for row, entry in (("a", "no JSON"), ("b", "[]"), ("c", '{"queues": []}')):
+                redis.hset("velo:workers", row, entry)
+        with Load(velo) as load:
+            goes_on(load)
+            os.kill(velo.pids("rqworker")[0], signal.SIGKILL)
+            goes_on(load)
+            eventually(lambda: workers(velo) == 2)
+        assert set(load.outcomes) == {RIGHT}
+
+
+def test_a_worker_takes_the_place_of_one_of_the_same_name_that_died_elsewhere(
+    tmp_path: Path,
+) -> None:
+    knobs = {"VELO_PREDICTOR": "sleep", "VELO_LEASE": 2}
+    with stack(tmp_path, workers=0, **knobs) as velo:
+        words = ("rqworker", "--name", "pod-0")
+        elsewhere = {"DJANGO_SETTINGS_MODULE": "tests.faults.elsewhere"}
+        for _ in range(2):
+            pod = start_worker(velo, *words, **elsewhere)
+            try:
+                eventually(lambda: velo.transform("a").status == 200)
+                answer = velo.transform("a")
+                assert (answer.status, answer.headers["x-velo-worker"]) == (200, "pod-0")
+            finally:
+                pod.kill()
+                pod.wait()

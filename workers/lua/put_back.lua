@@ -11,7 +11,8 @@
 -- returns how many were put back and how many failed, since they were in too many crashes; nothing if
 --         the worker is alive or has other jobs than these, or if somebody else was first
 local prefix, worker, crashes_allowed = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local time = tonumber(redis.call('TIME')[1])
+local seconds, microseconds = unpack(redis.call('TIME'))
+local time = tonumber(seconds)
 local key = prefix .. ':worker:' .. worker
 local put, failed = 0, 0
 
@@ -22,7 +23,7 @@ if #KEYS > 0 then
   end
   for number = 2, #KEYS do
     local lease = redis.call('ZSCORE', KEYS[number], worker)
-    if ARGV[6] ~= '1' and lease and tonumber(lease) >= time then
+    if ARGV[6] ~= '1' and lease and tonumber(lease) >= seconds + microseconds / 1e6 then
       return {}
     end
   end
