@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.faults.database import Database
-
 from benchmarks import report
 from tests.faults import valkey
+from tests.faults.database import Database
 from tests.faults.load import CUT, RIGHT, Asked, Load
 from tests.faults.valkey import Valkey
 from tests.stack import Stack, stack
