@@ -127,7 +127,6 @@ class WorkerAdmin(Window):
         "node",
         "done",
         "failed",
-        "rescued",
         "mean_model_time",
         "batch_size",
         "padding",
@@ -199,10 +198,6 @@ class WorkerAdmin(Window):
     @admin.display(description="failed", ordering="jobs_failed")
     def failed(self, worker: Worker) -> int:
         return worker.jobs_failed
-
-    @admin.display(description="rescued", ordering="jobs_rescued")
-    def rescued(self, worker: Worker) -> int:
-        return worker.jobs_rescued
 
     @admin.display(description="model time", ordering="model_time")
     def mean_model_time(self, worker: Worker) -> SafeString:
