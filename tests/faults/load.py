@@ -93,4 +93,6 @@ def ask(http: HTTPConnection, text: str) -> str:
         return LOST
     if response.status != 200:
         return str(body["code"])
-    return RIGHT if numpy.allclose(body, vector(text), atol=1e-6) else WRONG
+    right = vector(text)
+    same = numpy.shape(body) == right.shape and numpy.allclose(body, right, atol=1e-6)
+    return RIGHT if same else WRONG
