@@ -398,7 +398,7 @@ def test_field_by_field_as_stock_rq_does_it(
 
     # The answers hold how long they took: here they may not differ.
     monkeypatch.setattr("workers.runner.time.perf_counter", lambda: 0.0)
-    monkeypatch.setattr("workers.batch_worker._waited", lambda claimed, now: 0.0)
+    monkeypatch.setattr("workers.deadlines.waited", lambda claimed, now: 0.0)
     by_stock = states(stock, model)
     by_us = states(lambda: work(name="w"), model)
     assert [sorted(state) for state in by_us] == [sorted(state) for state in by_stock]

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from django.conf import settings
 from redis.exceptions import RedisError
-from rq import Queue, SimpleWorker
+from rq import Queue
 from rq.exceptions import NoSuchJobError, StopRequested
 from rq.executions import Execution
 from rq.job import Job, JobStatus
@@ -23,22 +23,18 @@ from rq.timeouts import JobTimeoutException
 from rq.utils import now as rq_now
 from rq.worker import WorkerStatus
 
-from workers import batching, claims, host, rescue
+from workers import batching, claims, deadlines, host, rescue
 from workers.claims import Answer, Claim, LeaseOver
 from workers.predictors import Encoded
 from workers.queue import clock
 from workers.runner import Output, Raised, Runner, TookTooLong
+from workers.steady_worker import SUSPENSION_EVERY, SteadyWorker
 from workers.watchdog import Watchdog
-from workers.wire import JSONSerializer
 
 log = logging.getLogger(__name__)
 
 WAIT = 1  # seconds for a job, and so how long a stop may go unnoticed
 WAIT_ONE_OF_MANY = 0.05  # seconds for a job in the first of several queues, unseen in the others
-REDIS_PATIENCE = 5  # seconds for an answer
-HEARTBEAT_EVERY = 10.0  # seconds; RQ forgets a worker after worker_ttl + 60
-SUSPENSION_EVERY = 1.0  # seconds until `rqsuspend` is seen
-CLOCKS_AGREE = 10.0  # seconds between this machine's clock and the server's
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0  # seconds between two tries to reach Redis
 
 
@@ -52,14 +48,10 @@ class Prepared:
     at: float  # when, by Redis's clock
 
 
-class BatchWorker(SimpleWorker):
+class BatchWorker(SteadyWorker):
     """Answers with the runner it is given; any job that isn't for the model runs as RQ runs it."""
 
-    log_result_lifespan = False
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # django-rq's commands pass pickle here, whatever the queue's settings say.
-        kwargs["serializer"] = JSONSerializer
         super().__init__(*args, **kwargs)
         self.runner: Runner | None = None
         self.threads = settings.VELO_THREADS or host.threads(1)
@@ -70,7 +62,6 @@ class BatchWorker(SimpleWorker):
         self._stray: set[str] = set()  # that were nobody's when we last looked
         self._stop_asked = threading.Event()
         self._window = self._limit = settings.VELO_BATCH_MAX
-        self._beaten = self._looked = -float("inf")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="worker answers")
         self._claimer = ThreadPoolExecutor(1, thread_name_prefix="worker claims")
         self._written: Future[None] = Future()
@@ -178,7 +169,7 @@ class BatchWorker(SimpleWorker):
         for_model, texts, others = [], [], []
         for claimed in window:
             text = claimed.text()
-            if _is_late(claimed.meta, now) and not _is_asked_again(claimed):
+            if deadlines.is_late(claimed.meta, now) and not deadlines.is_asked_again(claimed):
                 self._drop(claimed)
             elif text is not None:
                 for_model.append(claimed)
@@ -255,7 +246,7 @@ class BatchWorker(SimpleWorker):
         now = clock.now()
         executions = []
         for claimed in jobs:
-            if _is_late(claimed.meta, now):
+            if deadlines.is_late(claimed.meta, now):
                 self._drop(claimed)
             else:
                 executions.append(claimed.execution_key)
@@ -275,7 +266,7 @@ class BatchWorker(SimpleWorker):
         answers, failures, waits = [], [], []
         for claimed, output in zip(jobs, outputs, strict=True):
             if isinstance(output, Output):
-                waits.append(_waited(claimed, started))
+                waits.append(deadlines.waited(claimed, started))
                 value = vars(self.runner.prediction(output, waits[-1]))
                 answers.append(Answer(claimed, value, self._ttl(claimed)))
             else:
@@ -312,7 +303,7 @@ class BatchWorker(SimpleWorker):
             yield
             return
         now = clock.now()
-        allowed = max(math.ceil(min(one.timeout, _remaining(one, now))) for one in jobs)
+        allowed = max(math.ceil(min(one.timeout, deadlines.remaining(one, now))) for one in jobs)
         with (
             self.watchdog.expect(max(timeouts)),
             self.death_penalty_class(max(1, allowed), JobTimeoutException),
@@ -407,49 +398,9 @@ class BatchWorker(SimpleWorker):
         if not claims.is_current(self.connection, self.name, job.id):
             log.warning("job %s is not ours any more, nor its failure", job.id)
             return
-        if _is_late(job.meta, clock.now()):
+        if deadlines.is_late(job.meta, clock.now()):
             job.retries_left = 0  # nobody waits any more
         super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
-
-    # --- what RQ asks Redis for every job, and we now and then ----------------------------------
-
-    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        if timeout is None and pipeline is None:
-            if time.monotonic() - self._beaten < HEARTBEAT_EVERY:
-                return
-            self._beaten = time.monotonic()
-        with suppress(RedisError):  # RQ ends the worker on any error here
-            super().heartbeat(timeout, pipeline)
-
-    def check_for_suspension(self, burst: bool) -> None:
-        if time.monotonic() - self._looked >= SUSPENSION_EVERY:
-            with suppress(RedisError):
-                super().check_for_suspension(burst)
-            self._looked = time.monotonic()
-
-    def run_maintenance_tasks(self) -> None:
-        try:
-            super().run_maintenance_tasks()
-        except Exception:  # RQ ends the worker on any error here; a job of somebody else's may do
-            log.exception("worker %s: RQ's maintenance failed", self.name)
-            self._cleaned()
-
-    def _cleaned(self) -> None:
-        self.last_cleaned_at = rq_now()  # type: ignore[assignment]  # RQ declares None
-
-    def clean_registries(self) -> None:
-        """RQ goes by this machine's clock: if it is wrong, jobs in hand count as abandoned."""
-        wrong = time.time() - clock.now()
-        if abs(wrong) < CLOCKS_AGREE:
-            super().clean_registries()
-        else:
-            log.error("worker %s: this machine's clock is wrong by %.0f s", self.name, wrong)
-            self._cleaned()
-
-    @property
-    def connection_timeout(self) -> int:
-        """Seconds that Redis may take for an answer; RQ would wait for minutes."""
-        return REDIS_PATIENCE
 
     # --- stopping -----------------------------------------------------------------------------
 
@@ -468,35 +419,3 @@ class BatchWorker(SimpleWorker):
             self.left_nothing = True
         except RedisError as error:
             log.warning("worker %s: its jobs are left to others: %s", self.name, error)
-
-
-def _time(meta: Any, name: str) -> float | None:
-    """A time that dispatch noted in the job's meta; a job of somebody else's may hold anything
-    there."""
-    noted = meta.get(name) if isinstance(meta, dict) else None
-    return noted if isinstance(noted, float | int) else None
-
-
-def _is_late(meta: Any, now: float) -> bool:
-    deadline = _time(meta, "deadline")
-    return deadline is not None and now > deadline
-
-
-def _remaining(claimed: Claim, now: float) -> float:
-    """Seconds that somebody waits for this job."""
-    deadline = _time(claimed.meta, "deadline")
-    return math.inf if deadline is None or deadline < now else deadline - now
-
-
-def _is_asked_again(claimed: Claim) -> bool:
-    """Put back into the queue when its deadline had passed: by a person, in the admin."""
-    enqueued = claimed.enqueued_at
-    return enqueued is not None and _is_late(claimed.meta, enqueued.timestamp())
-
-
-def _waited(claimed: Claim, now: float) -> float:
-    """Seconds in the queue."""
-    since = _time(claimed.meta, "enqueued")
-    if _is_late(claimed.meta, now) and claimed.enqueued_at:
-        since = claimed.enqueued_at.timestamp()  # it is asked again
-    return 0.0 if since is None else max(0.0, now - since)
