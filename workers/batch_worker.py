@@ -169,7 +169,7 @@ class BatchWorker(SteadyWorker):
         for_model, texts, others = [], [], []
         for claimed in window:
             text = claimed.text()
-            if deadlines.is_late(claimed.meta, now) and not deadlines.is_asked_again(claimed):
+            if deadlines.nobody_waits(claimed, now):
                 self._drop(claimed)
             elif text is not None:
                 for_model.append(claimed)
@@ -246,7 +246,7 @@ class BatchWorker(SteadyWorker):
         now = clock.now()
         executions = []
         for claimed in jobs:
-            if deadlines.is_late(claimed.meta, now):
+            if deadlines.nobody_waits(claimed, now):
                 self._drop(claimed)
             else:
                 executions.append(claimed.execution_key)

@@ -30,6 +30,11 @@ def is_asked_again(claimed: Claim) -> bool:
     return enqueued is not None and is_late(claimed.meta, enqueued.timestamp())
 
 
+def nobody_waits(claimed: Claim, now: float) -> bool:
+    """Its caller has gone, and no person has asked for it again."""
+    return is_late(claimed.meta, now) and not is_asked_again(claimed)
+
+
 def waited(claimed: Claim, now: float) -> float:
     """Seconds in the queue."""
     since = _time(claimed.meta, "enqueued")
