@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from io import BytesIO
 from types import FrameType
@@ -35,7 +35,7 @@ EMPTIED = 16 * 1024 * 1024  # bytes of such a body; who sends more finds a close
 CRAMPED = 2.0  # seconds that a body may take while there is no room for others
 REMEMBERED = 0.02  # seconds for which a full queue isn't asked again
 TICK = 0.25  # seconds between two looks at the bodies that are being read
-FLUSHED = 0.002  # seconds that the server needs to write what it was given
+BUFFER = 16 * 1024  # bytes that the server holds of a request's headers, or of an answer
 
 
 class Refusal:
@@ -187,31 +187,18 @@ class Gate:
         """Answer for a thread that waits for a body, and end the connection.
 
         granian has no time limit for bodies, and its `read` can't be interrupted. It ends the
-        connection, and with it the read, when an answer turns out shorter than it was declared.
+        connection, and with it the read, when an answer turns out shorter than it was declared,
+        and drops what it holds of it. It only looks for more of an answer while its buffer has
+        room; blanks, which JSON allows, fill the buffer, and so the answer is written first.
         What takes an answer from another thread stands in its frame as `proto`, and nowhere else.
         """
         while frame and "proto" not in frame.f_locals:
             frame = frame.f_back
         if frame:
-            length = ("Content-Length", str(len(self._slow.body) + 1))
+            body = self._slow.body.ljust(BUFFER)
+            length = ("Content-Length", str(len(body) + 1))
             headers = [*self._slow.headers, length, ("Connection", "close")]
-            frame.f_locals["proto"].response_iter(
-                BodyTimeout.status_code, headers, _Broken(self._slow.body)
-            )
-
-
-class _Broken:
-    """What granian sends: the body, and then nothing of what is still missing."""
-
-    def __init__(self, body: bytes) -> None:
-        self.__next__ = self._parts(body).__next__
-
-    @staticmethod
-    def _parts(body: bytes) -> Iterator[bytes]:
-        yield body
-        time.sleep(FLUSHED)
-
-    def close(self) -> None: ...
+            frame.f_locals["proto"].response_iter(BodyTimeout.status_code, headers, iter([body]))
 
 
 def _client(environ: WSGIEnvironment) -> str:

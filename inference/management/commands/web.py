@@ -13,7 +13,6 @@ from inference import gate
 
 CONNECTIONS = 8192  # open at a time in one process; the next ones wait to be accepted
 OTHER_FILES = 512  # beside the connections
-HEADER_BYTES = 16 * 1024  # of one request, its first line among them; above it 431
 
 
 class Command(BaseCommand):
@@ -30,7 +29,7 @@ class Command(BaseCommand):
             "port": settings.PORT,
             "backlog": CONNECTIONS,  # not yet accepted; the kernel's own limit is often lower
             "backpressure": _connections(),
-            "http1-buffer-size": HEADER_BYTES,
+            "http1-buffer-size": gate.BUFFER,  # a head larger than this is 431
             "http1-header-read-timeout": min(math.ceil(settings.VELO_READ_TIMEOUT * 1000), 60_000),
             "workers": settings.VELO_WEB_PROCESSES,
             "blocking-threads": settings.VELO_WEB_THREADS + gate.SPARE,
