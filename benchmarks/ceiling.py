@@ -30,9 +30,10 @@ def plain_torch() -> dict[str, Any]:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    from workers.predictors import embed, folder
+    from workers.predictors import declared, folder
 
-    path = embed.model_folder()
+    path = declared().folder
+    assert path
     layout = folder.layout(path)
     tokenizer = AutoTokenizer.from_pretrained(path)
     model = AutoModel.from_pretrained(path, dtype=torch.float32).eval()
@@ -58,7 +59,7 @@ def plain_torch() -> dict[str, Any]:
 def engine() -> dict[str, Any]:
     from workers import host, predictors
 
-    predictor = predictors.load(host.cores())
+    predictor = predictors.load(predictors.declared(), host.cores())
     encoded = sorted(predictor.encode(sentences()), key=lambda one: one.tokens)
     batches = [encoded[i : i + BATCH] for i in range(0, len(encoded), BATCH)]
     rate = _rate(predictor.predict, batches, len(encoded))

@@ -32,7 +32,7 @@ class Nothing:
     name, version, source, task, dimensions = "nothing", "1", "benchmarks", "embed", 1
     engine_chosen, call_tokens = "none", 48
 
-    def __init__(self, threads: int = 1) -> None: ...
+    def __init__(self, spec: object = None, threads: int = 1) -> None: ...
 
     def encode(self, texts: Sequence[str]) -> list[Any]:
         from workers.predictors import Encoded
@@ -109,13 +109,13 @@ def measure() -> dict[str, list[dict[str, float]]]:
         with ThreadPoolExecutor(THREADS) as threads:
             for _ in range(ENQUEUED):
                 # Left there, and not waited for: nobody answers.
-                threads.submit(lambda: shared.ask(dispatch._job("text", 0.0)))
+                threads.submit(lambda: shared.ask(dispatch._job(queue.QUEUE, "text", 0.0)))
         while redis.llen(queued.key) < ENQUEUED:
             time.sleep(0.001)
 
     def our_enqueue() -> None:
         for _ in range(ENQUEUED):
-            queue.enqueue([dispatch._job("text", 0.0)])
+            queue.enqueue(queue.QUEUE, [dispatch._job(queue.QUEUE, "text", 0.0)])
 
     def run(what: Callable[[], None], count: int, waiting: int) -> dict[str, float]:
         redis.flushall()

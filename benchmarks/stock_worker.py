@@ -24,7 +24,7 @@ def main() -> None:
         log_result_lifespan = False
 
     threads = host.threads(1)
-    runner = Runner(predictors.load(threads), "stock", Recorder())
+    runner = Runner(predictors.load(predictors.declared(), threads), "stock", Recorder())
     runner.use_threads(threads)
     runner.predictor.warm_up()
     jobs.install(runner)

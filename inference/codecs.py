@@ -27,14 +27,14 @@ class JSONParser(BaseParser):
         body = stream.read(limit + 1)
         if len(body) > limit:
             raise BodyTooLarge(
-                f"The body is larger than {limit} bytes. Send a shorter text, or raise "
+                f"The body is larger than {limit} bytes. Send less, or raise "
                 "VELO_MAX_BODY_BYTES on the server."
             )
         try:
             return orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise InvalidJSON(
-                f"The body is not JSON in UTF-8: {error}. Expected a JSON string, for example "
+                f"The body is not JSON in UTF-8: {error}. Expected JSON, for example the string "
                 '"Hello!" with its quotes.'
             ) from error
 
@@ -51,7 +51,7 @@ class JSONRenderer(BaseRenderer):
         accepted_media_type: str | None = None,
         renderer_context: Mapping[str, Any] | None = None,
     ) -> bytes:
-        return b"" if data is None else orjson.dumps(data)
+        return orjson.dumps(data)
 
 
 class JSONAlways(BaseContentNegotiation):

@@ -1,15 +1,21 @@
-"""Hands a text to the workers and waits for the answer; the only room here that knows RQ."""
+"""Hands an input to the workers and waits for the answer; the only room here that knows RQ."""
 
 import logging
+import time
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
+from django.conf import settings
 from redis.exceptions import RedisError
 from rq.results import Result
 
+from inference import timing
+from inference.choice import Asked, Route, unanswered
 from inference.errors import (
-    APIError,
     DeadlinePassed,
     JobLost,
     ModelFailed,
@@ -18,57 +24,118 @@ from inference.errors import (
     QueueAway,
     QueueFull,
 )
-from inference.exchange import Lost, Refused, exchange
+from inference.exchange import Ended, Lost, Refused, Stranded, exchange
+from inference.kinds import CONTRACTS
+from inference.routing import routes
 from workers import leases, queue
 from workers.jobs import Prediction
+from workers.plan import Plan
 from workers.queue import NewJob
 from workers.wire import JSONSerializer
 
 log = logging.getLogger(__name__)
 
 SUCCESSFUL = str(Result.Type.SUCCESSFUL.value).encode()
-DESCRIBED_CHARS = 80  # of the text, in the admin's list of jobs
+DESCRIBED_CHARS = 80  # of the input, in the admin's list of jobs
+TRIES = 3  # versions that are asked for one request, if nobody serves the first ones any more
 
 
-def transform(text: str, seconds: float) -> Prediction:
-    """The model's answer to `text`, if it comes within so many seconds.
+def transform(asked: Asked, data: Any, seconds: float) -> Prediction:
+    """The answer to `data` of the model that is asked, if it comes within so many seconds.
 
-    Raises QueueFull, NoWorker, QueueAway, JobLost, DeadlinePassed, Poisonous and ModelFailed.
+    Raises what a kind's check, `choose` and `_prediction` do.
     """
-    job = _job(text, seconds)
     with redis_errors():
-        outcome = exchange().ask(job)
-        if outcome is None:
-            _drop(job.id)
-            raise DeadlinePassed(
-                f"No answer within {seconds:g} s. The job was dropped. "
-                "Try again when fewer requests wait, or add workers.",
-                job_id=job.id,
-            )
-    match outcome:
-        case Refused():
-            raise _refusal(outcome.load)
-        case Lost():
-            raise JobLost(job_id=job.id)
+        asking = _ask(asked, data, time.monotonic() + seconds)
+        try:
+            if asking.outcome is None:
+                _drop(asking.job)
+                raise DeadlinePassed(
+                    f"No answer within {seconds:g} s. The job was dropped. "
+                    "Try again when fewer requests wait, or add workers.",
+                    job_id=asking.job.id,
+                )
+            prediction = _prediction(asking.job.id, asking.outcome)
+        except (DeadlinePassed, ModelFailed, Poisonous):
+            timing.record_failure(asking.route.label)
+            raise
+    if asking.route.shadow:
+        exchange().send(_copy(asking.route.shadow, asking.job, prediction))
+    return prediction
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Who was asked, and what came of it."""
+
+    route: Route
+    job: NewJob
+    outcome: Ended | Lost | None
+
+
+def _ask(asked: Asked, data: Any, until: float) -> Asking:
+    """Ask one version; another one, if it turns out that nobody serves that one any more."""
+    without: frozenset[str] = frozenset()
+    crashes = 0
+    for _ in range(TRIES):
+        route = routes().choose(asked, without)
+        without |= {route.label}
+        elsewhere = None if route.pinned else partial(routes().has_another, asked, without)
+        checked = CONTRACTS[route.kind].check(data, route.schema)
+        job = replace(_job(route.label, checked, until - time.monotonic()), crashes=crashes)
+        outcome = exchange().ask(job, elsewhere)
+        match outcome:
+            case Refused() if outcome.load.workers:
+                raise QueueFull(
+                    f"{outcome.load.waiting} inputs wait already, and no more may. "
+                    f"Try again in {QueueFull.retry_after} s, or add workers."
+                )
+            case Refused() | Stranded():
+                routes().refresh()
+                if route.pinned:
+                    raise unanswered(routes().known(), route.label)
+                if isinstance(outcome, Stranded):
+                    crashes = outcome.crashes
+            case _:
+                return Asking(route, job, outcome)
+    raise NoWorker
+
+
+def _prediction(job_id: str, outcome: Ended | Lost) -> Prediction:
+    """Raises JobLost, Poisonous and ModelFailed."""
+    if isinstance(outcome, Lost):
+        raise JobLost(job_id=job_id)
     if outcome.fields[b"type"] == SUCCESSFUL:
         return Prediction(**JSONSerializer.loads(b64decode(outcome.fields[b"return_value"])))
     if crashes := outcome.fields.get(b"crashes"):
         raise Poisonous(
-            f"{int(crashes)} workers crashed while they had job {job.id}, so it isn't tried again. "
+            f"{int(crashes)} workers crashed while they had job {job_id}, so it isn't tried again. "
             "Its history is in the admin, under failed jobs.",
-            job_id=job.id,
+            job_id=job_id,
         )
     raise ModelFailed(
-        f"Every attempt of job {job.id} raised an error. Its traceback is in the admin, "
+        f"Every attempt of job {job_id} raised an error. Its traceback is in the admin, "
         "under failed jobs.",
-        job_id=job.id,
+        job_id=job_id,
     )
 
 
-def ready() -> int:
-    """The number of live workers that hold a model. Raises NoWorker and QueueAway."""
+def models() -> dict[str, Any]:
+    """The models and their versions. Raises QueueAway if none is known and Redis is away."""
     with redis_errors():
-        load = queue.load()
+        return routes().listing()
+
+
+def known_plan() -> Plan:
+    """The plan, empty if there is none. Raises QueueAway if none is known and Redis is away."""
+    with redis_errors():
+        return routes().known().plan or Plan()
+
+
+def ready() -> int:
+    """The number of live workers that can serve. Raises NoWorker and QueueAway."""
+    with redis_errors():
+        load = queue.load(())
         if load.workers:
             return load.workers
         reason = leases.failed_start(queue.QUEUE)
@@ -85,20 +152,25 @@ def redis_errors() -> Iterator[None]:
         raise QueueAway from error
 
 
-def _job(text: str, seconds: float) -> NewJob:
-    shown = text if len(text) <= DESCRIBED_CHARS else text[:DESCRIBED_CHARS] + "…"
-    return NewJob(text, f"infer: {shown}", seconds)
+def _job(label: str, data: Any, seconds: float) -> NewJob:
+    return NewJob(label, data, f"infer: {_shown(data)}", seconds)
 
 
-def _refusal(load: queue.Load) -> APIError:
-    if not load.workers:
-        return NoWorker()
-    return QueueFull(
-        f"{load.waiting} inputs wait already, and no more may. "
-        f"Try again in {QueueFull.retry_after} s, or add workers."
+def _copy(shadow: str, job: NewJob, prediction: Prediction) -> NewJob:
+    return NewJob(
+        shadow,
+        job.input,
+        f"shadow: {_shown(job.input)}",
+        settings.VELO_REQUEST_TIMEOUT,
+        compare={"to": prediction.model_version, "output": prediction.output},
     )
 
 
-def _drop(job_id: str) -> None:
-    if not queue.withdraw(job_id):
-        log.info("job %s passed its deadline while it ran", job_id)
+def _shown(data: Any) -> str:
+    text = data if isinstance(data, str) else JSONSerializer.dumps(data).decode()
+    return text if len(text) <= DESCRIBED_CHARS else text[:DESCRIBED_CHARS] + "…"
+
+
+def _drop(job: NewJob) -> None:
+    if queue.withdraw(job) is None:
+        log.info("job %s passed its deadline while it ran", job.id)

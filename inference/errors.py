@@ -2,18 +2,22 @@
 
 APIError
 ├── 400 InvalidJSON         the body isn't JSON
-├── 400 NotAString          the body is JSON, but no string
-├── 400 BlankInput          there is nothing in the string to embed
+├── 400 NotAString          the body is JSON, but no string, and the model takes one
+├── 400 InvalidInput        the body is JSON, but not of the shape that the model takes
+├── 400 BlankInput          there is nothing in the string
 ├── 400 InvalidTimeout      X-Request-Timeout is no number of seconds
+├── 404 UnknownModel        no model has this name
+├── 404 UnknownVersion      the model has no such version
 ├── 408 BodyTimeout         the body came too slowly
+├── 409 NotServing          the version that is asked for has no live worker, but others have
 ├── 411 LengthRequired      the body's length isn't declared
-├── 413 InputTooLong        the string is over VELO_MAX_INPUT_CHARS
+├── 413 InputTooLong        the text, or all texts together, are over VELO_MAX_INPUT_CHARS
 ├── 413 BodyTooLarge        the body is over VELO_MAX_BODY_BYTES
 ├── 429 QueueFull           VELO_MAX_QUEUE inputs wait already, or the web process is full
 ├── 429 ClientShare         the address has VELO_CLIENT_MAX inputs here already
 ├── 500 ModelFailed         every attempt of the job raised
 ├── 500 Poisonous           workers crashed while they had the job
-├── 503 NoWorker            no live worker holds a model
+├── 503 NoWorker            no live worker serves the model
 ├── 503 QueueAway           Redis can't be reached, or refuses to be written to
 ├── 503 JobLost             Redis lost the job twice
 ├── 503 DatabaseAway        the database can't be reached, and nothing is known without it
@@ -73,7 +77,7 @@ class InvalidJSON(APIError):
     title = "The body is not JSON"
     example = (
         "The body is not JSON in UTF-8: unexpected character: line 1 column 1 (char 0). "
-        'Expected a JSON string, for example "Hello!" with its quotes.'
+        'Expected JSON, for example the string "Hello!" with its quotes.'
     )
 
 
@@ -82,6 +86,13 @@ class NotAString(APIError):
     default_code = "not_a_string"
     title = "The body is not a JSON string"
     example = 'Expected a JSON string, for example "Hello!"; got an object.'
+
+
+class InvalidInput(APIError):
+    status_code = 400
+    default_code = "invalid_input"
+    title = "The input hasn't the shape that the model takes"
+    example = "texts[3]: expected a string with something in it; got null."
 
 
 class BlankInput(APIError):
@@ -98,6 +109,20 @@ class InvalidTimeout(APIError):
     example = "X-Request-Timeout: 'soon' is not a number of seconds above 0. Send for example 2.5."
 
 
+class UnknownModel(APIError):
+    status_code = 404
+    default_code = "unknown_model"
+    title = "There is no such model"
+    example = "There is no model 'sentimnet'. Known: all-MiniLM-L6-v2, sentiment."
+
+
+class UnknownVersion(APIError):
+    status_code = 404
+    default_code = "unknown_version"
+    title = "The model has no such version"
+    example = "sentiment has no version '3'. Known: 1 (retired), 2 (active)."
+
+
 class BodyTimeout(APIError):
     status_code = 408
     default_code = "body_timeout"
@@ -105,6 +130,17 @@ class BodyTimeout(APIError):
     example = (
         "The body didn't arrive within 15 s, or so slowly that it stood in others' way. Send it "
         "again, at once and whole."
+    )
+
+
+class NotServing(APIError):
+    status_code = 409
+    default_code = "not_serving"
+    title = "This version doesn't serve"
+    example = (
+        "No worker serves sentiment@1 (it is retired). Versions of sentiment that are served: 2. "
+        "Ask one of them, or let this one serve: activate it in the admin, or start a worker with "
+        "it."
     )
 
 

@@ -1,19 +1,22 @@
-"""Where the threads of a web process leave their texts and wait for what becomes of them.
+"""Where the threads of a web process leave their inputs and wait for what becomes of them.
 
-One thread enqueues whatever they have left since it last did, in one round trip; another waits for
-the results of all of them at once. A connection for every thread would cost each request two round
-trips of its own, and the process several times the system calls and thread switches.
+One thread enqueues whatever they have left since it last did, in one round trip for each version
+that is asked, which is mostly one; another waits for the results of all of them at once. A
+connection for every thread would cost each request two round trips of its own, and the process
+several times the system calls and thread switches.
 
 A Redis that goes away and comes back is waited for: whoever comes meanwhile is refused at once; who
-waits goes on waiting, and his job is enqueued again, once, if Redis has lost it.
+waits goes on waiting, and his job is enqueued again, once, if Redis has lost it. A job whose
+version nobody serves any more goes back to its caller, if there is another version to ask.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import uuid4
@@ -28,7 +31,8 @@ from workers.queue import Load, NewJob
 log = logging.getLogger(__name__)
 
 WATCH = 1000  # milliseconds that one look at the results lasts at most
-MISS = 1.0  # seconds between two looks whether Redis still has the jobs
+MISS = 1.0  # seconds between two looks whether Redis still has the jobs, and workers for them
+COPIES = 64  # shadows' copies that may wait for one version; further ones are dropped
 RETRY = 0.2  # seconds between two tries to reach a Redis that is away
 RETRIED = str(Result.Type.RETRIED.value).encode()
 
@@ -52,14 +56,22 @@ class Lost:
     """Redis has lost the job, twice."""
 
 
-Outcome = Refused | Ended | Lost
+@dataclass(frozen=True)
+class Stranded:
+    """Nobody serves its queue any more; the job was withdrawn."""
+
+    crashes: int  # of workers that had it
+
+
+Outcome = Refused | Ended | Lost | Stranded
 
 
 class Call:
     """One caller's job, and what became of it."""
 
-    def __init__(self, job: NewJob) -> None:
+    def __init__(self, job: NewJob, elsewhere: Callable[[], bool] | None = None) -> None:
         self.job = job
+        self.elsewhere = elsewhere  # whether its caller has another version to ask
         self.until = time.monotonic() + job.seconds
         self.enqueued = False  # Redis has said so
         self.again = False  # it has been lost once
@@ -68,6 +80,10 @@ class Call:
         # A bare lock, since every request needs one: an Event is built of three.
         self._over = threading.Lock()
         self._over.acquire()
+
+    @property
+    def is_copy(self) -> bool:
+        return self.job.compare is not None
 
     def end(self, outcome: Outcome | Exception) -> None:
         """Once."""
@@ -98,14 +114,17 @@ class Exchange:
         for name, work in (("enqueue", self._enqueue), ("collect", self._collect)):
             threading.Thread(target=work, name=name, daemon=True).start()
 
-    def ask(self, job: NewJob) -> Outcome | None:
+    def ask(self, job: NewJob, elsewhere: Callable[[], bool] | None = None) -> Outcome | None:
         """What became of the job; None if that isn't known after `job.seconds`.
+
+        `elsewhere`, if the answer may come from another version: whether there is one to ask, when
+        nobody serves this one any more.
 
         Raises RedisError, at once while Redis is away.
         """
         if self._away:
             raise self._away
-        call = Call(job)
+        call = Call(job, elsewhere)
         self._open[job.id] = call
         self._left.put(call)
         try:
@@ -113,27 +132,43 @@ class Exchange:
         finally:
             self._open.pop(job.id, None)
 
+    def send(self, copy: NewJob) -> None:
+        """Enqueue a shadow's copy if there is room. Returns at once, and nobody waits for it."""
+        if not self._away:
+            self._left.put(Call(copy))
+
     # --- in -----------------------------------------------------------------------------------
 
     def _enqueue(self) -> None:
         while True:
             calls = [self._left.get(), *self._all_left(queue.ENQUEUE_AT_MOST - 1)]
-            with self._lock:
-                unseen = self._watched is not None and not self._watched.issuperset(
-                    call.job.id for call in calls
-                )
-            try:
-                load = queue.enqueue([call.job for call in calls], self._bell if unseen else None)
-            except Exception as error:  # noqa: BLE001 - the thread must live on
-                self._fail(calls, error)
-                if isinstance(error, RedisError):
-                    self._refuse_until_it_is_back(error)
-                continue
-            for call in calls[: load.admitted]:
-                call.enqueued = True
-            self._end(calls[load.admitted :], Refused(load))
-            with self._lock:
-                self._lock.notify()
+            groups: dict[tuple[bool, str], list[Call]] = {}
+            for call in calls:
+                groups.setdefault((call.is_copy, call.job.queue), []).append(call)
+            # Those that somebody waits for go first.
+            for group in sorted(groups):
+                try:
+                    self._enqueue_in(group[1], groups[group], COPIES if group[0] else None)
+                except Exception as error:  # noqa: BLE001 - the thread must live on
+                    if isinstance(error, RedisError):
+                        self._fail(chain(*groups.values()), error)
+                        self._refuse_until_it_is_back(error)
+                        break
+                    self._fail(groups[group], error)
+                groups[group] = []
+
+    def _enqueue_in(self, name: str, calls: Sequence[Call], most: int | None) -> None:
+        with self._lock:
+            unseen = self._watched is not None and any(
+                call.job.id not in self._watched for call in calls if not call.is_copy
+            )
+        jobs = [call.job for call in calls]
+        load = queue.enqueue(name, jobs, self._bell if unseen else None, most)
+        for call in calls[: load.admitted]:
+            call.enqueued = True
+        self._end(calls[load.admitted :], Refused(load))
+        with self._lock:
+            self._lock.notify()
 
     def _all_left(self, most: int) -> list[Call]:
         calls: list[Call] = []
@@ -184,7 +219,7 @@ class Exchange:
                 failing = True
                 time.sleep(RETRY)
             except Exception as error:  # noqa: BLE001 - the thread must live on
-                self._fail(list(calls.values()), error)
+                self._fail(calls.values(), error)
             finally:
                 self._watched = None
 
@@ -196,33 +231,56 @@ class Exchange:
                 self._end([call], Ended(fields))
 
     def _look_for_missing(self, calls: dict[str, Call]) -> None:
-        """Enqueue again what Redis has lost: it came back empty, or from before we enqueued."""
+        """See what has become of jobs of which nothing is heard."""
         if time.monotonic() - self._missed < MISS:
             return
         self._missed = time.monotonic()
         there = [call for call in calls.values() if call.enqueued]
+        names = list({call.job.queue for call in there})
+        now = queue.clock.now()
         with queue.connection().pipeline(transaction=False) as pipeline:
             for call in there:
                 pipeline.exists(Job.key_for(call.job.id))
-            exist = pipeline.execute()
-        for call, exists in zip(there, exist, strict=True):
-            remaining = call.until - time.monotonic()
-            if exists or remaining <= 0 or call.job.id not in self._open:
+            for name in names:
+                pipeline.zcount(queue.leases_key(name), now, "+inf")
+            found = pipeline.execute()
+        unserved = {
+            name for name, workers in zip(names, found[len(there) :], strict=True) if not workers
+        }
+        for call, exists in zip(there, found, strict=False):
+            if call.until <= time.monotonic() or call.job.id not in self._open:
                 continue
-            if call.again:
-                self._end([call], Lost())
-                continue
-            log.warning("job %s is lost; enqueueing it again", call.job.id)
-            call.enqueued, call.again, call.seen = False, True, "0-0"
-            call.job = replace(call.job, seconds=remaining)
-            self._left.put(call)
+            if not exists:
+                self._enqueue_again(call)
+            elif call.job.queue in unserved:
+                self._give_back(call)
 
-    def _fail(self, calls: Sequence[Call], error: Exception) -> None:
+    def _enqueue_again(self, call: Call) -> None:
+        """Redis has lost the job: it came back empty, or from before we enqueued."""
+        if call.again:
+            self._end([call], Lost())
+            return
+        log.warning("job %s is lost; enqueueing it again", call.job.id)
+        call.enqueued, call.again, call.seen = False, True, "0-0"
+        call.job = replace(call.job, seconds=max(0.0, call.until - time.monotonic()))
+        self._left.put(call)
+
+    def _give_back(self, call: Call) -> None:
+        """Unless a worker has it: then it waits until that worker has answered, or is known to be
+        dead and the job is in its queue again."""
+        if not call.elsewhere or not call.elsewhere():
+            return
+        crashes = queue.withdraw(call.job)
+        if crashes is not None:
+            log.info("nobody serves %s any more; asking elsewhere", call.job.queue)
+            self._end([call], Stranded(crashes))
+
+    def _fail(self, calls: Iterable[Call], error: Exception) -> None:
         if not isinstance(error, RedisError):
             log.error("the exchange with the queue failed", exc_info=error)
         self._end(calls, error)
 
-    def _end(self, calls: Sequence[Call], outcome: Outcome | Exception) -> None:
+    def _end(self, calls: Iterable[Call], outcome: Outcome | Exception) -> None:
         for call in calls:
             if self._open.pop(call.job.id, None):
                 call.end(outcome)

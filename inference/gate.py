@@ -59,6 +59,7 @@ class Gate:
     ) -> None:
         self._application = application
         self._path = reverse("transform")
+        self._models = reverse("models") + "/"
         self._lock = threading.Lock()
         self._inside = 0
         self._of: Counter[str] = Counter()  # those inside, by their client's address
@@ -99,13 +100,16 @@ class Gate:
     ) -> Iterable[bytes] | HttpResponseBase:
         declared = environ.get("CONTENT_LENGTH") or "0"
         length = int(declared) if declared.isdecimal() else 0
-        limited = environ["PATH_INFO"] == self._path
+        path: str = environ["PATH_INFO"]
+        limited = path == self._path or (
+            path.startswith(self._models) and path.endswith(self._path)
+        )
         limit = settings.VELO_MAX_BODY_BYTES if limited else settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         if length > limit:
             self._empty(environ, length)
             return Refusal(
                 BodyTooLarge(
-                    f"The body is larger than {limit} bytes. Send a shorter text, or raise "
+                    f"The body is larger than {limit} bytes. Send less, or raise "
                     "VELO_MAX_BODY_BYTES on the server."
                 )
             ).give(start_response)

@@ -8,9 +8,8 @@ from rest_framework import exceptions
 
 from inference import errors
 from inference.serializers import (
-    EMBEDDING_SCHEMA,
-    TEXT_SCHEMA,
     LiveSerializer,
+    ModelsSerializer,
     ProblemSerializer,
     ReadySerializer,
     StatSerializer,
@@ -65,76 +64,132 @@ def _example(code: str, title: str, status: int, detail: str) -> OpenApiExample:
     )
 
 
-def require_bodies(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-    """Says that a body must come: drf-spectacular doesn't where its schema is given by hand."""
-    for operations in result["paths"].values():
-        for operation in operations.values():
-            if "requestBody" in operation:
-                operation["requestBody"]["required"] = True
-    return result
+_ASKED = (
+    errors.InvalidJSON,
+    errors.NotAString,
+    errors.InvalidInput,
+    errors.BlankInput,
+    errors.InvalidTimeout,
+    errors.BodyTimeout,
+    errors.LengthRequired,
+    errors.InputTooLong,
+    errors.BodyTooLarge,
+    errors.QueueFull,
+    errors.ClientShare,
+    errors.ModelFailed,
+    errors.Poisonous,
+    errors.NoWorker,
+    errors.QueueAway,
+    errors.JobLost,
+    errors.DeadlinePassed,
+)
 
 
-transform = extend_schema(
-    operation_id="transform",
-    summary="Embed a text",
+KEY = OpenApiParameter(
+    "X-Request-Key",
+    str,
+    OpenApiParameter.HEADER,
     description=(
-        "Send a bare JSON string; get its embedding, an array of floats. A text longer than the "
-        "model takes is truncated, and the answer says so in `X-Velo-Truncated`."
+        "Any text, for example a user's id: requests with the same key get their answers from "
+        "the same version while a canary has a share."
     ),
-    request={"application/json": TEXT_SCHEMA},
-    examples=[
-        OpenApiExample("Russian", value="Тест!", request_only=True),
-        OpenApiExample("English", value="Hello, world", request_only=True),
-        OpenApiExample("Embedding (first numbers)", value=[0.0123, -0.0456], response_only=True),
-    ],
-    parameters=[
-        OpenApiParameter(
-            "X-Request-Timeout",
-            {"type": "number", "minimum": 0, "exclusiveMinimum": True},
-            OpenApiParameter.HEADER,
-            description=(
-                "Seconds that you wait: nothing is computed for you afterwards. At most, and if it "
-                f"isn't sent: {settings.VELO_REQUEST_TIMEOUT:g}."
+)
+
+
+def _transform(
+    operation_id: str, summary: str, description: str, *further: type[errors.APIError]
+) -> Any:
+    """`openapi.py` puts in what the models take and give."""
+    return extend_schema(
+        operation_id=operation_id,
+        summary=summary,
+        description=description,
+        request={"application/json": {}},
+        parameters=[
+            OpenApiParameter(
+                "X-Request-Timeout",
+                {"type": "number", "minimum": 0, "exclusiveMinimum": True},
+                OpenApiParameter.HEADER,
+                description=(
+                    "Seconds that you wait: nothing is computed for you afterwards. At most, and "
+                    f"if it isn't sent: {settings.VELO_REQUEST_TIMEOUT:g}."
+                ),
             ),
-        ),
-        _header("X-Velo-Model-Version", "The version that answered, name@version.", [200]),
-        _header("X-Velo-Worker", "The id of the worker that answered.", [200]),
-        _header(
-            "X-Velo-Truncated",
-            "Only on a text longer than the model takes: the tokens it read.",
-            [200],
-            int,
-        ),
-        _header("Server-Timing", "Milliseconds in queue, model and in total.", [200]),
-        _header("Retry-After", "Seconds.", [429, 503], int),
-    ],
+            *([] if errors.UnknownVersion in further else [KEY]),
+            _header("X-Velo-Model", "The name of the model that answered.", [200]),
+            _header("X-Velo-Model-Version", "The version that answered, name@version.", [200]),
+            _header("X-Velo-Worker", "The id of the worker that answered.", [200]),
+            _header(
+                "X-Velo-Truncated",
+                "Only on a text longer than the model takes: the tokens it read.",
+                [200],
+                int,
+            ),
+            _header("Server-Timing", "Milliseconds in queue, model and in total.", [200]),
+            _header("Retry-After", "Seconds.", [429, 503], int),
+        ],
+        responses={
+            200: {},
+            **_problems(*_ASKED, *further),
+            **_framework(
+                exceptions.UnsupportedMediaType.status_code,
+                exceptions.UnsupportedMediaType.default_code,
+                "Unsupported Media Type",
+                'Unsupported media type "text/plain" in request.',
+            ),
+        },
+    )
+
+
+transform = _transform("transform", "Ask the default model", "")
+model_transform = _transform(
+    "transform_model",
+    "Ask a model",
+    "Each model takes and gives what its kind does; `/models` lists them.",
+    errors.UnknownModel,
+    errors.NotServing,
+)
+version_transform = _transform(
+    "transform_version",
+    "Ask one version of a model",
+    "No other version answers instead. Each model takes and gives what its kind does.",
+    errors.UnknownModel,
+    errors.UnknownVersion,
+    errors.NotServing,
+)
+
+models = extend_schema(
+    operation_id="models",
+    summary="The models and their versions",
     responses={
-        200: EMBEDDING_SCHEMA,
-        **_problems(
-            errors.InvalidJSON,
-            errors.NotAString,
-            errors.BlankInput,
-            errors.InvalidTimeout,
-            errors.BodyTimeout,
-            errors.LengthRequired,
-            errors.InputTooLong,
-            errors.BodyTooLarge,
-            errors.QueueFull,
-            errors.ClientShare,
-            errors.ModelFailed,
-            errors.Poisonous,
-            errors.NoWorker,
-            errors.QueueAway,
-            errors.JobLost,
-            errors.DeadlinePassed,
+        200: OpenApiResponse(
+            ModelsSerializer,
+            examples=[
+                OpenApiExample(
+                    "One model, with a canary",
+                    value={
+                        "default": "sentiment",
+                        "models": {
+                            "sentiment": {
+                                "kind": "classify",
+                                "active": "1",
+                                "canary": {"version": "2", "percent": 10},
+                                "shadow": None,
+                                "versions": {
+                                    "1": {"state": "active", "workers": 2},
+                                    "2": {"state": "ready", "workers": 2},
+                                },
+                            }
+                        },
+                    },
+                    response_only=True,
+                    status_codes=[200],
+                )
+            ],
         ),
-        **_framework(
-            exceptions.UnsupportedMediaType.status_code,
-            exceptions.UnsupportedMediaType.default_code,
-            "Unsupported Media Type",
-            'Unsupported media type "text/plain" in request.',
-        ),
+        **_problems(errors.QueueAway),
     },
+    parameters=[_header("Retry-After", "Seconds.", [503], int)],
 )
 
 stat = extend_schema(

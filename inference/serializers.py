@@ -1,51 +1,12 @@
 """The wire contract: what is taken, what is given; the Swagger schema derives from it."""
 
 import math
-import re
-from typing import Any
 
 from django.conf import settings
 from rest_framework import serializers
 
-from inference.errors import BlankInput, InputTooLong, InvalidTimeout, NotAString
-
-SOMETHING = re.compile(r"\S")
-JSON_TYPES = {
-    dict: "an object",
-    list: "an array",
-    bool: "a boolean",
-    int: "a number",
-    float: "a number",
-    type(None): "null",
-}
-
-TEXT_SCHEMA: dict[str, Any] = {
-    "type": "string",
-    "minLength": 1,
-    "maxLength": settings.VELO_MAX_INPUT_CHARS,
-    "pattern": SOMETHING.pattern,
-}
-EMBEDDING_SCHEMA: dict[str, Any] = {
-    "type": "array",
-    "items": {"type": "number", "format": "float"},
-    "minItems": 1,
-}
-
-
-def check_text(data: Any) -> str:
-    """The request's text. Raises NotAString, InputTooLong and BlankInput."""
-    if not isinstance(data, str):
-        got = JSON_TYPES[type(data)]
-        raise NotAString(f'Expected a JSON string, for example "Hello!"; got {got}.')
-    limit = settings.VELO_MAX_INPUT_CHARS
-    if len(data) > limit:
-        raise InputTooLong(
-            f"The text has {len(data)} characters; at most {limit} are taken. "
-            "Split it, or raise VELO_MAX_INPUT_CHARS on the server."
-        )
-    if not SOMETHING.search(data):
-        raise BlankInput
-    return data
+from inference.errors import InvalidTimeout
+from workers.models.versions import Kind, ModelVersion
 
 
 def check_timeout(header: str | None) -> float:
@@ -118,6 +79,33 @@ class StatSerializer(serializers.Serializer):
         help_text="Seconds since `workers` and `model_versions` were read: 0, unless the database "
         "is away; then they are the last that this web process knows."
     )
+
+
+class ShareSerializer(serializers.Serializer):
+    version = serializers.CharField()
+    percent = serializers.IntegerField(help_text="Of the requests.")
+
+
+class ListedVersionSerializer(serializers.Serializer):
+    state = serializers.ChoiceField(ModelVersion.State.values)
+    workers = serializers.IntegerField(help_text="That serve it.")
+
+
+class ListedModelSerializer(serializers.Serializer):
+    kind = serializers.ChoiceField(Kind.values)
+    active = serializers.CharField(
+        allow_null=True,
+        help_text="The version that answers, but for the canary's share. Null, and none is active: "
+        "those that workers were started with.",
+    )
+    canary = ShareSerializer(allow_null=True, help_text="Answers a share of the requests.")
+    shadow = ShareSerializer(allow_null=True, help_text="Gets a copy of a share of the requests.")
+    versions = serializers.DictField(child=ListedVersionSerializer())
+
+
+class ModelsSerializer(serializers.Serializer):
+    default = serializers.CharField(allow_null=True, help_text="The model that /transform asks.")
+    models = serializers.DictField(child=ListedModelSerializer(), help_text="By their name.")
 
 
 class LiveSerializer(serializers.Serializer):

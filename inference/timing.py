@@ -27,6 +27,11 @@ def record(prediction: Prediction, seconds: float) -> None:
     _recorder().record(LatencySample.Stage.RESPONSE, prediction.model_version, seconds)
 
 
+def record_failure(label: str) -> None:
+    """A request that this version was to answer got an error."""
+    _recorder().fail(label)
+
+
 def server_timing(prediction: Prediction, seconds: float) -> str:
     """The Server-Timing header (W3C), in milliseconds."""
     stages = {

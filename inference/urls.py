@@ -10,6 +10,15 @@ from inference import views
 
 urlpatterns = [
     path("transform", views.TransformView.as_view(), name="transform"),
+    path("models", views.ModelsView.as_view(), name="models"),
+    path(
+        "models/<str:model>/transform", views.ModelTransformView.as_view(), name="model-transform"
+    ),
+    path(
+        "models/<str:model>/versions/<str:version>/transform",
+        views.VersionTransformView.as_view(),
+        name="version-transform",
+    ),
     path("stat", views.StatView.as_view(), name="stat"),
     path("health/live", views.LiveView.as_view(), name="live"),
     path("health/ready", views.ReadyView.as_view(), name="ready"),

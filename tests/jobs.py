@@ -24,6 +24,6 @@ def claim(worker: str, *queues: str, limit: int = 32) -> list[Claim]:
 def enqueue(text: str) -> Job:
     """With somebody alive, or it would be refused."""
     live("a test")
-    job = dispatch._job(text, settings.VELO_REQUEST_TIMEOUT)
-    assert queue.enqueue([job]).admitted
+    job = dispatch._job(queue.QUEUE, text, settings.VELO_REQUEST_TIMEOUT)
+    assert queue.enqueue(queue.QUEUE, [job]).admitted
     return Job.fetch(job.id, queue.connection(), JSONSerializer)

@@ -19,6 +19,9 @@ os.environ |= {
     "DJANGO_ALLOWED_HOSTS": "localhost,127.0.0.1,testserver",
     "DJANGO_HTTPS": "0",
     "VELO_VAR": str(FOLDER),
+    # The browser of the tests keeps an event loop in their thread, where Django would refuse to
+    # ask the database.
+    "DJANGO_ALLOW_ASYNC_UNSAFE": "1",
 }
 
 from velo_site.settings import *  # noqa: E402, F403

@@ -7,52 +7,50 @@ from typing import Any
 
 import pytest
 from redis.exceptions import RedisError
+from rq.job import Job
 from rq.results import Result
 
 from inference import dispatch, exchange
-from inference.exchange import Ended, Exchange, Lost, Refused
+from inference.exchange import Ended, Exchange, Lost, Refused, Stranded
+from tests import answering
 from tests.waiting import eventually
 from workers import leases, queue
 from workers.queue import Load, NewJob
 from workers.wire import JSONSerializer
 
 SECONDS = 30.0
+LABEL, OTHER = "m@1", "m@2"
 
 
 @pytest.fixture
 def asked(redis: None) -> Iterator[Callable[[NewJob], Future[Any]]]:
     """Asks in a thread of its own. Somebody is alive, but takes nothing."""
-    leases.of_this_process("a test", [queue.QUEUE]).renew(anew=True)
+    leases.of_this_process("a test", [LABEL]).renew(anew=True)
     shared = Exchange()
     with ThreadPoolExecutor(64) as threads:
-        yield lambda job: threads.submit(shared.ask, job)
+
+        def ask(job: NewJob) -> Future[Any]:
+            return threads.submit(shared.ask, job)
+
+        ask.exchange = shared  # type: ignore[attr-defined]
+        yield ask
 
 
-def jobs(count: int) -> list[NewJob]:
-    return [dispatch._job(f"text {number}", SECONDS) for number in range(count)]
-
-
-def waiting() -> list[str]:
-    return [entry.decode() for entry in queue.connection().lrange(queue.queue().key, 0, -1)]
-
-
-def write(job: NewJob, value: Any, kind: Result.Type = Result.Type.SUCCESSFUL) -> None:
-    """As a worker does."""
-    result = Result(job.id, kind, queue.connection(), return_value=value, serializer=JSONSerializer)
-    result.save(ttl=60)
+def jobs(count: int, label: str = LABEL) -> list[NewJob]:
+    return [dispatch._job(label, f"text {number}", SECONDS) for number in range(count)]
 
 
 def test_each_caller_gets_the_result_of_its_own_job(asked: Any) -> None:
     several = jobs(40)
     answers = [asked(job) for job in several]
-    eventually(lambda: len(waiting()) == 40)
+    eventually(lambda: len(answering.waiting(LABEL)) == 40)
     for job in reversed(several):
-        write(job, job.text)
+        answering.write(job.id, job.input)
     for job, answer in zip(several, answers, strict=True):
         ended = answer.result(SECONDS)
         assert isinstance(ended, Ended)
         result = Result.restore(job.id, "0-0", ended.fields, queue.connection(), JSONSerializer)
-        assert result.return_value == job.text
+        assert result.return_value == job.input
 
 
 def test_those_who_come_while_one_is_enqueued_go_together(
@@ -62,10 +60,10 @@ def test_those_who_come_while_one_is_enqueued_go_together(
     go_on = threading.Event()
     enqueue = queue.enqueue
 
-    def slowly(batch: list[NewJob], bell: str | None) -> Load:
+    def slowly(name: str, batch: list[NewJob], *further: Any) -> Load:
         sizes.append(len(batch))
         assert go_on.wait(SECONDS)
-        return enqueue(batch, bell)
+        return enqueue(name, batch, *further)
 
     monkeypatch.setattr(queue, "enqueue", slowly)
     first, *others = jobs(30)
@@ -74,9 +72,9 @@ def test_those_who_come_while_one_is_enqueued_go_together(
     answers += [asked(job) for job in others]
     eventually(lambda: sum(answer.running() for answer in answers) == 30)
     go_on.set()
-    eventually(lambda: len(waiting()) == 30)
+    eventually(lambda: len(answering.waiting(LABEL)) == 30)
     for job in (first, *others):
-        write(job, 1)
+        answering.write(job.id, 1)
     assert all(isinstance(answer.result(SECONDS), Ended) for answer in answers)
     assert sizes[0] == 1
     assert len(sizes) < 10
@@ -90,51 +88,51 @@ def test_one_who_comes_while_the_collector_waits_is_heard(
     asked_first = asked(first)
     eventually(lambda: queue.connection().info("clients")["blocked_clients"])
     asked_second = asked(second)
-    eventually(lambda: len(waiting()) == 2)
-    write(second, 2)
+    eventually(lambda: len(answering.waiting(LABEL)) == 2)
+    answering.write(second.id, 2)
     assert isinstance(asked_second.result(SECONDS), Ended)
     assert not asked_first.done()
-    write(first, 1)
+    answering.write(first.id, 1)
     assert isinstance(asked_first.result(SECONDS), Ended)
 
 
 def test_a_retry_is_not_the_end(asked: Any) -> None:
     [job] = jobs(1)
     answer = asked(job)
-    eventually(waiting)
-    write(job, None, Result.Type.RETRIED)
-    write(job, "done")
+    eventually(lambda: answering.waiting(LABEL))
+    answering.write(job.id, None, Result.Type.RETRIED)
+    answering.write(job.id, "done")
     assert answer.result(SECONDS).fields[b"type"] == b"1"
 
 
 def test_there_is_room_for_the_first_ones(redis: None, settings: Any) -> None:
     settings.VELO_MAX_QUEUE = 3
-    leases.of_this_process("a test", [queue.QUEUE]).renew(anew=True)
+    leases.of_this_process("a test", [LABEL]).renew(anew=True)
     several = jobs(5)
-    assert queue.enqueue(several) == Load(waiting=0, workers=1, admitted=3)
-    assert waiting() == [job.id for job in several[:3]]
-    assert queue.enqueue(several[3:]) == Load(waiting=3, workers=1, admitted=0)
+    assert queue.enqueue(LABEL, several) == Load(waiting=0, workers=1, admitted=3)
+    assert answering.waiting(LABEL) == [job.id for job in several[:3]]
+    assert queue.enqueue(LABEL, several[3:]) == Load(waiting=3, workers=1, admitted=0)
 
 
 def test_who_finds_no_room_is_told(asked: Any, settings: Any) -> None:
     settings.VELO_MAX_QUEUE = 1
     first, second = jobs(2)
     asked(first)
-    eventually(waiting)
+    eventually(lambda: answering.waiting(LABEL))
     assert asked(second).result(SECONDS) == Refused(Load(waiting=1, workers=1, admitted=0))
-    write(first, 1)
+    answering.write(first.id, 1)
 
 
 def test_who_gives_up_leaves_nothing_behind(redis: None) -> None:
-    leases.of_this_process("a test", [queue.QUEUE]).renew(anew=True)
+    leases.of_this_process("a test", [LABEL]).renew(anew=True)
     shared = Exchange()
-    assert shared.ask(dispatch._job("text", 0.01)) is None
+    assert shared.ask(dispatch._job(LABEL, "text", 0.01)) is None
     assert not shared._open
     [job] = jobs(1)
     with ThreadPoolExecutor(1) as thread:
         answer = thread.submit(shared.ask, job)
-        eventually(lambda: job.id in waiting())
-        write(job, 1)
+        eventually(lambda: job.id in answering.waiting(LABEL))
+        answering.write(job.id, 1)
         assert isinstance(answer.result(SECONDS), Ended)
 
 
@@ -155,10 +153,10 @@ def test_while_redis_is_away_who_comes_is_refused_at_once_and_later_served(
     def served() -> bool:
         [job] = jobs(1)
         answer = asked(job)
-        eventually(lambda: answer.done() or job.id in waiting())
+        eventually(lambda: answer.done() or job.id in answering.waiting(LABEL))
         if answer.done():
             return False  # nobody has noticed yet that it is back
-        write(job, 1)
+        answering.write(job.id, 1)
         return isinstance(answer.result(SECONDS), Ended)
 
     eventually(served)
@@ -173,7 +171,7 @@ def test_who_waits_while_redis_is_away_is_answered_when_it_is_back(
         answer = asked(job)
         eventually(lambda: "can't be collected: gone" in caplog.text)
         assert not answer.done()
-    write(job, 1)
+    answering.write(job.id, 1)
     assert isinstance(answer.result(SECONDS), Ended)
     assert caplog.text.count("can't be collected") == 1
 
@@ -182,7 +180,99 @@ def test_a_job_that_redis_has_lost_is_enqueued_again_but_once(asked: Any) -> Non
     several = jobs(2)
     answers = [asked(job) for job in several]
     for _ in range(2):
-        eventually(lambda: len(waiting()) == 2)
+        eventually(lambda: len(answering.waiting(LABEL)) == 2)
         queue.connection().flushall()
-        leases.of_this_process("a test", [queue.QUEUE]).renew(anew=True)
+        leases.of_this_process("a test", [LABEL]).renew(anew=True)
     assert [answer.result(SECONDS) for answer in answers] == [Lost(), Lost()]
+
+
+# --- several versions -------------------------------------------------------------------------
+
+
+def serve(label: str, worker: str = "another") -> None:
+    leases.of_this_process(worker, [label]).renew(anew=True)
+
+
+def test_jobs_for_several_versions_go_to_their_queues(asked: Any) -> None:
+    serve(OTHER)
+    several = [*jobs(10), *jobs(10, OTHER)]
+    answers = [asked(job) for job in several]
+    eventually(lambda: len(answering.waiting(LABEL)) == len(answering.waiting(OTHER)) == 10)
+    for job in several:
+        answering.write(job.id, job.queue)
+    assert all(isinstance(answer.result(SECONDS), Ended) for answer in answers)
+
+
+def test_one_version_without_workers_harms_nobody_elses_request(asked: Any) -> None:
+    [good], [bad] = jobs(1), jobs(1, OTHER)
+    answers = [asked(bad), asked(good)]
+    assert answers[0].result(SECONDS) == Refused(Load(waiting=0, workers=0, admitted=0))
+    eventually(lambda: answering.waiting(LABEL))
+    answering.write(good.id, 1)
+    assert isinstance(answers[1].result(SECONDS), Ended)
+
+
+def copy(number: int) -> NewJob:
+    return NewJob(OTHER, "text", "shadow: text", SECONDS, compare={"to": LABEL, "output": number})
+
+
+def test_copies_are_sent_as_long_as_there_is_room(redis: None) -> None:
+    serve(OTHER)
+    shared = Exchange()
+    for number in range(exchange.COPIES + 10):
+        shared.send(copy(number))
+    eventually(lambda: len(answering.waiting(OTHER)) == exchange.COPIES)
+    assert not shared._open
+    outputs = [answering.arguments(job_id)[1]["output"] for job_id in answering.waiting(OTHER)]
+    assert outputs == list(range(exchange.COPIES))
+
+
+def test_who_waits_goes_before_the_copies(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    go_on = threading.Event()
+    enqueue = queue.enqueue
+
+    def slowly(name: str, *further: Any) -> Load:
+        order.append(name)
+        assert go_on.wait(SECONDS)
+        return enqueue(name, *further)
+
+    monkeypatch.setattr(queue, "enqueue", slowly)
+    serve(OTHER)
+    first, second = jobs(2)
+    answers = [asked(first)]
+    eventually(lambda: order)
+    asked.exchange.send(copy(1))
+    answers.append(asked(second))
+    eventually(lambda: len(asked.exchange._open) == 2)
+    go_on.set()
+    eventually(lambda: answering.waiting(OTHER))
+    assert order == [LABEL, LABEL, OTHER]
+    for job in (first, second):
+        answering.write(job.id, 1)
+    assert all(isinstance(answer.result(SECONDS), Ended) for answer in answers)
+
+
+def test_a_job_whose_version_has_gone_comes_back_if_there_is_another(redis: None) -> None:
+    serve(LABEL)
+    shared = Exchange()
+    movable, pinned, alone, started = jobs(4)
+    with ThreadPoolExecutor(4) as threads:
+        moved = threads.submit(shared.ask, movable, lambda: True)
+        others = [
+            threads.submit(shared.ask, pinned),
+            threads.submit(shared.ask, alone, lambda: False),
+            threads.submit(shared.ask, started, lambda: True),
+        ]
+        eventually(lambda: len(answering.waiting(LABEL)) == 4)
+        key = Job.key_for(started.id)
+        queue.connection().hset(key, "status", "started")
+        queue.connection().lrem(queue.queue(LABEL).key, 1, started.id)
+        queue.connection().hset(Job.key_for(movable.id), "crashes", 1)
+        answering.leave("another")
+        assert moved.result(SECONDS) == Stranded(crashes=1)
+        assert not queue.connection().exists(Job.key_for(movable.id))
+        assert set(answering.waiting(LABEL)) == {pinned.id, alone.id}
+        for job in (pinned, alone, started):
+            answering.write(job.id, 1)
+        assert all(isinstance(answer.result(SECONDS), Ended) for answer in others)

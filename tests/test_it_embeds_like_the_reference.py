@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy
 import pytest
-import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
+from tests.models import cls_reference, spec
 from tests.stack import Stack, stack
 from tests.texts import SENTENCES
 from workers import predictors
@@ -42,22 +42,10 @@ def difference(vectors: list[predictors.Vector], reference: numpy.ndarray) -> fl
     return float(numpy.abs(numpy.stack(vectors) - reference).max())
 
 
-def cls_reference(path: Path, texts: list[str]) -> numpy.ndarray:
-    """Plain transformers: last hidden state of [CLS], L2-normalised, one text at a time."""
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    model = AutoModel.from_pretrained(path).eval()
-    rows = []
-    for text in texts:
-        with torch.no_grad():
-            hidden = model(**tokenizer(text, return_tensors="pt", truncation=True))[0]
-        rows.append(torch.nn.functional.normalize(hidden[0, 0], dim=0).numpy())
-    return numpy.stack(rows)
-
-
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("at_once", [1, 50])
 def test_minilm_equals_sentence_transformers(at_once: int) -> None:
-    predictor = embed.load(THREADS)
+    predictor = embed.load(predictors.declared(), THREADS)
     reference = SentenceTransformer(predictor.source, device="cpu").encode(SENTENCES)
     outputs = [
         output
@@ -70,7 +58,7 @@ def test_minilm_equals_sentence_transformers(at_once: int) -> None:
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("at_once", [1, 50])
 def test_a_four_file_folder_equals_transformers_with_cls(tiny_model: Path, at_once: int) -> None:
-    predictor = embed.read(tiny_model, "tiny", THREADS)
+    predictor = embed.load(spec(tiny_model), THREADS)
     outputs = [
         output
         for start in range(0, len(SENTENCES), at_once)
@@ -89,7 +77,7 @@ def test_a_sentence_transformers_folder_says_its_own_pooling(
     pooling = Pooling(encoder.get_embedding_dimension(), pooling_mode=mode)
     saved = SentenceTransformer(modules=[encoder, pooling], device="cpu")
     saved.save(str(tmp_path))
-    predictor = embed.read(tmp_path, "saved", THREADS)
+    predictor = embed.load(spec(tmp_path), THREADS)
     assert predictor.layout == folder.Layout(pooling=mode, normalize=False)
     assert predictor.max_tokens == 64
     texts = SENTENCES[:5] + SENTENCES[-1:]
@@ -111,7 +99,7 @@ def test_the_weights_may_stand_in_a_folder_of_their_own(tiny_model: Path, tmp_pa
         json.dumps([{"type": f"models.{kind}", "path": path} for kind, path in modules])
     )
     assert (tmp_path / "0_Transformer" / "model.safetensors.index.json").exists()
-    outputs = embeddings(embed.read(tmp_path, "older", THREADS), SENTENCES[:5])
+    outputs = embeddings(embed.load(spec(tmp_path), THREADS), SENTENCES[:5])
     assert difference(outputs, cls_reference(tiny_model, SENTENCES[:5])) <= CLOSE
 
 
@@ -126,12 +114,12 @@ def test_code_in_a_models_folder_is_never_run(tiny_model: Path, tmp_path: Path) 
         (tmp_path / path.name).write_bytes(content)
     (tmp_path / "own.py").write_text(f"open({str(proof)!r}, 'w').close()")
     with pytest.raises(predictors.ModelError, match="can't be loaded"):
-        embed.read(tmp_path, "own", THREADS)
+        embed.load(spec(tmp_path), THREADS)
     assert not proof.exists()
 
 
 def test_the_answer_over_http_is_the_same(velo: Stack) -> None:
-    predictor = embed.load(THREADS)
+    predictor = embed.load(predictors.declared(), THREADS)
     for text in ("Тест!", "Hello, world!", "你好"):
         [vector] = embeddings(predictor, [text])
         answer = velo.transform(text)

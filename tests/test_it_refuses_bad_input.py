@@ -27,8 +27,8 @@ def assert_problem(answer: Answer, status: int, code: str, says: str) -> None:
     ("body", "status", "code", "says"),
     [
         (b"", 400, "invalid_json", "empty"),
-        (b"not json", 400, "invalid_json", "Expected a JSON string"),
-        (b'"unclosed', 400, "invalid_json", "Expected a JSON string"),
+        (b"not json", 400, "invalid_json", "Expected JSON"),
+        (b'"unclosed', 400, "invalid_json", "Expected JSON"),
         (b'"\xff\xfe"', 400, "invalid_json", "UTF-8"),
         (b'"\\ud800"', 400, "invalid_json", "surrogate"),
         (b'"lone \\udc00 inside"', 400, "invalid_json", "surrogate"),

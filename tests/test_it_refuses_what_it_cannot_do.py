@@ -22,16 +22,22 @@ from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry
 from rq.serializers import DefaultSerializer
 
+from inference import dispatch
 from inference.exchange import Ended, Exchange
+from tests.answering import lose, model, plan_of, publish, waiting
 from tests.jobs import enqueue
 from tests.stack import stack
 from tests.waiting import eventually
-from workers import jobs, leases, predictors, queue
+from workers import jobs, plan, predictors, queue
 from workers.models import Worker
 from workers.wire import JSONSerializer
 from workers.worker import InferenceWorker
 
 pytestmark = [pytest.mark.usefixtures("redis"), pytest.mark.django_db(transaction=True)]
+
+
+LABEL = "m@1"
+PLAN = plan_of(model("m", "1", active="1"))
 
 
 def post(text: str = "Тест!", timeout: str | None = None) -> Any:
@@ -51,7 +57,7 @@ def work() -> InferenceWorker:
 
 @pytest.fixture
 def a_worker_that_never_comes(redis: None) -> None:
-    leases.of_this_process("nobody", [queue.QUEUE]).renew(anew=True)
+    publish(PLAN, {"nobody": [LABEL]})
 
 
 @pytest.fixture
@@ -62,31 +68,31 @@ def sleeping_model(settings: Any) -> Iterator[None]:
 
 
 def test_no_live_worker_is_503_at_once() -> None:
+    publish(PLAN, {})
     started = time.monotonic()
     answer = post()
     assert answer.status_code == 503
     assert answer.json()["code"] == "no_worker"
     assert answer["Retry-After"] == "5"
     assert time.monotonic() - started < 2
-    assert queue.queue().count == 0
+    assert not waiting(LABEL)
 
 
-def test_a_lost_worker_does_not_count(settings: Any) -> None:
-    settings.VELO_LEASE = -1
-    leases.of_this_process("dead", [queue.QUEUE]).renew(anew=True)
+def test_a_lost_worker_does_not_count() -> None:
+    publish(PLAN, {"dead": [LABEL]})
+    lose("dead")
     assert post().json()["code"] == "no_worker"
 
 
 @pytest.mark.usefixtures("a_worker_that_never_comes")
 def test_a_full_queue_is_429_at_once(settings: Any) -> None:
     settings.VELO_MAX_QUEUE = 3
-    for _ in range(3):
-        enqueue("waits")
+    queue.enqueue(LABEL, [dispatch._job(LABEL, "waits", 30) for _ in range(3)])
     answer = post()
     assert answer.status_code == 429
     assert answer.json()["code"] == "queue_full"
     assert answer["Retry-After"] == "1"
-    assert queue.queue().count == 3
+    assert len(waiting(LABEL)) == 3
 
 
 @pytest.mark.usefixtures("a_worker_that_never_comes", "sleeping_model")
@@ -96,7 +102,7 @@ def test_past_the_deadline_is_504_and_the_job_never_runs(settings: Any) -> None:
     assert answer.status_code == 504
     assert answer.json()["code"] == "deadline_passed"
     assert not Job.exists(answer.json()["job_id"], queue.connection())
-    assert queue.queue().count == 0
+    assert not waiting(LABEL)
     assert work().done == 0
 
 
@@ -160,8 +166,8 @@ def test_redis_forgets_a_job_that_nobody_waits_for(settings: Any) -> None:
 class Broken:
     """A model that raises: no real one does so on demand."""
 
-    name, version, source, task, dimensions = "broken", "1", "tests", "embed", 3
-    engine_chosen, call_tokens = "none", 48
+    spec = predictors.Spec("broken", "1", "embed")
+    dimensions, engine_chosen, call_tokens = 3, "none", 48
     calls = 0
     seconds = 0.0  # until it raises
 
@@ -181,7 +187,8 @@ class Broken:
 @pytest.fixture
 def broken_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Broken]:
     broken = Broken()
-    monkeypatch.setattr(predictors, "load", lambda threads: broken)
+    monkeypatch.setattr(predictors, "declared", lambda: broken.spec)
+    monkeypatch.setattr(predictors, "load", lambda spec, threads: broken)
     yield broken
     jobs.install(None)
 
@@ -190,11 +197,12 @@ def test_a_model_that_raises_is_500_with_the_jobs_id(
     broken_model: Broken, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.VELO_RETRY_MAX, settings.VELO_RETRY_INTERVALS = 2, [0]
-    leases.of_this_process("this test", [queue.QUEUE]).renew(anew=True)
+    label = broken_model.spec.label
+    publish(plan_of(model("broken", "1", active="1")), {"this test": [label]})
     answers: list[Any] = []
     asking = threading.Thread(target=lambda: answers.append(post()))
     asking.start()
-    eventually(lambda: queue.load().waiting)
+    eventually(lambda: waiting(label))
     work()
     asking.join()
     [answer] = answers
@@ -205,7 +213,7 @@ def test_a_model_that_raises_is_500_with_the_jobs_id(
     job = Job.fetch(problem["job_id"], queue.connection(), serializer=JSONSerializer)
     assert job.get_status() == JobStatus.FAILED
     assert "a secret of the model's" in str(job.latest_result().exc_string)
-    assert job.id in FailedJobRegistry(queue=queue.queue()).get_job_ids()
+    assert job.id in FailedJobRegistry(queue=queue.queue(label)).get_job_ids()
     assert broken_model.calls == 3  # the first attempt and two more
     row = Worker.objects.get()
     assert (row.jobs_done, row.jobs_failed, row.state) == (0, 3, Worker.State.STOPPED)
@@ -283,10 +291,11 @@ def test_redis_away_is_503_at_once(settings: Any, monkeypatch: pytest.MonkeyPatc
     settings.REDIS_URL = "unix:///nowhere/valkey.sock"
     monkeypatch.setattr(queue, "connection", cache(queue.connection.__wrapped__))
     monkeypatch.setattr(queue, "queue", cache(queue.queue.__wrapped__))
+    monkeypatch.setattr(plan, "connection", queue.connection)
     answer = post()
     assert answer.status_code == 503
     assert answer.json()["code"] == "queue_away"
     assert answer["Retry-After"] == "5"
-    for path in ("/health/ready", "/stat"):
+    for path in ("/health/ready", "/models", "/stat"):
         assert Client().get(path).json()["code"] == "queue_away"
     assert time.monotonic() - started < 2

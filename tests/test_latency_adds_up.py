@@ -16,7 +16,7 @@ from django.utils import timezone
 from tests.stack import ROOT, environment, manage
 from workers.histogram import RELATIVE_ERROR, Histogram
 from workers.latency import Recorder
-from workers.models import LatencySample, ModelVersion, Worker, prune
+from workers.models import LatencySample, ModelVersion, ServedModel, Worker, prune
 
 Stage = LatencySample.Stage
 durations = [random.Random(1).lognormvariate(-4, 1) for _ in range(5000)]
@@ -64,9 +64,8 @@ def test_nothing_is_too_short_or_too_long() -> None:
 
 @pytest.fixture
 def version(db: None) -> ModelVersion:
-    return ModelVersion.objects.create(
-        name="m", version="1", source="s", task="embed", dimensions=3, state="ready"
-    )
+    model = ServedModel.objects.create(name="m")
+    return ModelVersion.objects.create(model=model, version="1", state="ready")
 
 
 @pytest.mark.usefixtures("redis")
@@ -154,8 +153,8 @@ def test_processes_that_write_at_once_lose_nothing(
         return ended.stdout.strip()
 
     shell(
-        "from workers.models import ModelVersion; ModelVersion.objects.create("
-        "name='m', version='1', source='s', task='embed', dimensions=3)"
+        "from workers.models import ModelVersion, ServedModel; ModelVersion.objects.create("
+        "model=ServedModel.objects.create(name='m'), version='1')"
     )
     env = environment(tmp_path, DJANGO_SETTINGS_MODULE="velo_site.settings", **knobs)
     writers = [

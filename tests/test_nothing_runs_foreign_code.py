@@ -20,6 +20,7 @@ from rq.results import Result
 from rq.worker import SimpleWorker
 
 from tests.jobs import enqueue
+from tests.models import spec
 from workers import jobs, predictors, queue
 from workers.predictors import embed
 from workers.worker import InferenceWorker
@@ -126,7 +127,7 @@ def test_a_pickle_that_is_more_than_weights_is_refused(
     weights.unlink()
     torch.save({"embeddings": Pickled(proof)}, weights, _use_new_zipfile_serialization=not old)
     with pytest.raises(predictors.ModelError, match="are no plain tensors") as refused:
-        embed.read(folder, "evil", 1)
+        embed.load(spec(folder), 1)
     assert not proof.exists()
     assert str(folder) in str(refused.value)
     assert "weights_only" not in str(refused.value)  # torch's advice to read it nevertheless

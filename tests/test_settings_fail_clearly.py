@@ -38,6 +38,7 @@ def test_a_missing_one_is_a_refusal_to_start(tmp_path: Path, name: str) -> None:
         ("VELO_REQUEST_TIMEOUT", "inf", "is not a number of seconds"),
         ("VELO_RETRY_INTERVALS", "1,soon", "is not a list of whole numbers"),
         ("VELO_PREDICTOR", "gpt", "is not one of embed, sleep"),
+        ("VELO_MODEL_ROOTS", "/models,models", "is not a list of absolute folders"),
         ("DJANGO_DEBUG", "maybe", "is not a yes or a no"),
     ],
 )

@@ -14,13 +14,12 @@ from django.test.utils import CaptureQueriesContext
 from tests.stack import stack
 from tests.waiting import eventually
 from workers import host, latency, queue
-from workers.models import ModelVersion, Worker
+from workers.models import ModelVersion, ServedModel, Worker
 
 
 def a_version() -> ModelVersion:
-    return ModelVersion.objects.create(
-        name="m", version="1", source="s", task="embed", dimensions=3, state="ready"
-    )
+    model = ServedModel.objects.create(name="m")
+    return ModelVersion.objects.create(model=model, version="1", state="ready")
 
 
 def make_workers(count: int, **fields: Any) -> None:
@@ -34,6 +33,7 @@ def make_workers(count: int, **fields: Any) -> None:
             queues="default",
             state="idle",
             model_version=version,
+            held={str(version): {"state": "ready", "batches": fields.get("batches", {})}},
             **fields,
         )
         for number in range(count)
@@ -54,7 +54,9 @@ def test_it_has_the_fields_of_the_founding_document() -> None:
     assert stat["queue_lenght"] == stat["queue_length"] == 2
     assert stat["response_time"] == pytest.approx(0.2)
     worker = stat["workers"]["worker-0"]
-    assert set(worker) == {"last_seen", "model_version", "node_name", "model_time", "batches"}
+    assert set(worker) == {
+        *("last_seen", "model_version", "node_name", "model_time", "batches", "model_versions"),
+    }
     assert worker["batches"] == {
         "count": 3,
         "mean_size": 2.0,
@@ -64,6 +66,7 @@ def test_it_has_the_fields_of_the_founding_document() -> None:
     assert stat["model_versions"] == {"m@1": {"workers": 1, "batches": worker["batches"]}}
     assert datetime.fromisoformat(worker["last_seen"]).tzinfo is not None
     assert (worker["model_version"], worker["node_name"]) == ("m@1", "node")
+    assert worker["model_versions"] == ["m@1"]
     assert worker["model_time"] == 0.25
 
 

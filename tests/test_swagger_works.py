@@ -29,9 +29,16 @@ def transform(page: Page) -> Locator:
 def test_the_docs_list_every_endpoint(browser: Browser, velo: Stack) -> None:
     with docs(browser, velo) as page:
         listed = page.locator(".opblock-summary-path")
-        expect(listed).to_have_count(4)
-        paths = {path.get_attribute("data-path") for path in listed.all()}
-        assert paths == {"/transform", "/stat", "/health/live", "/health/ready"}
+        expect(listed).to_have_count(7)
+        assert [path.get_attribute("data-path") for path in listed.all()] == [
+            "/transform",
+            "/models",
+            "/models/all-MiniLM-L6-v2/transform",
+            "/models/{model}/versions/{version}/transform",
+            "/stat",
+            "/health/live",
+            "/health/ready",
+        ]
 
 
 def test_the_example_is_embedded_with_one_click(browser: Browser, velo: Stack) -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -64,6 +65,17 @@ def url(name: str, default: str, schemes: tuple[str, ...]) -> str:
 
 def words(name: str, default: str = "") -> list[str]:
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def folders(name: str, default: str = "") -> list[Path]:
+    """They need not be there: on this machine nobody may read them."""
+    found = [Path(word) for word in words(name, default)]
+    if not all(folder.is_absolute() and ".." not in folder.parts for folder in found):
+        raise ImproperlyConfigured(
+            f"{name}={text(name, default)!r} is not a list of absolute folders: write it as "
+            "/srv/models,/mnt/models, with commas."
+        )
+    return found
 
 
 def integers(name: str, default: str) -> list[int]:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from velo_site import env, state
+from velo_site import env, queues, state
 
 BASE_DIR = state.BASE_DIR
 VELO_VAR = state.folder()
@@ -15,12 +15,19 @@ VELO_VAR = state.folder()
 # What is served
 VELO_PREDICTOR = env.choice("VELO_PREDICTOR", ("embed", "sleep"), "embed")  # sleep: a stand-in
 VELO_MODEL_PATH = env.text("VELO_MODEL_PATH")  # model folder; empty: the packaged all-MiniLM-L6-v2
+VELO_MODEL_ROOTS = env.folders("VELO_MODEL_ROOTS")  # under which other versions' folders may lie
 VELO_MODEL_NAME = env.text("VELO_MODEL_NAME")  # empty: the folder's name
+VELO_CUSTOM_MODULES = env.words("VELO_CUSTOM_MODULES", "")  # whose classes may serve as models
 VELO_SLEEP_MS = env.integer("VELO_SLEEP_MS", 10)  # the stand-in model's time for one text
 VELO_ENGINE = env.choice("VELO_ENGINE", ("auto", "torch", "openvino"), "auto")
 VELO_DTYPE = env.choice("VELO_DTYPE", ("auto", "fp32", "bf16"), "auto")
 VELO_DEVICE = env.text("VELO_DEVICE", "auto")  # or cpu, cuda, cuda:1, mps
 VELO_THREADS = env.integer("VELO_THREADS", 0)  # a worker's, in the model; 0: cores / workers here
+
+# How versions are changed
+VELO_WORKER_MEMORY_MB = env.integer("VELO_WORKER_MEMORY_MB", 0)  # of versions in it; 0: no limit
+VELO_CHECK_TIMEOUT = env.integer("VELO_CHECK_TIMEOUT", 600, minimum=1)  # seconds, of a version
+VELO_ACTIVATION_TIMEOUT = env.integer("VELO_ACTIVATION_TIMEOUT", 600, minimum=1)  # then it failed
 
 # What a request may ask
 VELO_MAX_INPUT_CHARS = env.integer("VELO_MAX_INPUT_CHARS", 200_000, minimum=1)
@@ -219,13 +226,13 @@ LOGGING = {
 
 # --- RQ ---------------------------------------------------------------------------------------
 
-RQ_QUEUES = {
-    "default": {
+RQ_QUEUES = queues.Queues(
+    {
         "URL": REDIS_URL,
         "DEFAULT_TIMEOUT": VELO_JOB_TIMEOUT,
         "SERIALIZER": "workers.wire.JSONSerializer",
     }
-}
+)
 RQ = {
     "WORKER_CLASS": "workers.worker.InferenceWorker",
     "COMMIT_MODE": "auto",  # the default mode defers `enqueue` inside a transaction
@@ -245,7 +252,7 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Velo",
-    "DESCRIPTION": "A model behind HTTP: send a text, get its embedding.",
+    "DESCRIPTION": "Models behind HTTP: send a text, get what the model makes of it.",
     "VERSION": "0.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
@@ -257,7 +264,8 @@ SPECTACULAR_SETTINGS = {
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "inference.schema.require_bodies",
+        "inference.openapi.require_bodies",
+        "inference.openapi.describe_models",
     ],
     "SORT_OPERATIONS": False,  # as in urls.py: what people come for stands first
 }

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, cast
 
 from django.conf import settings
@@ -23,10 +24,11 @@ from rq.timeouts import JobTimeoutException
 from rq.utils import now as rq_now
 from rq.worker import WorkerStatus
 
-from workers import batching, claims, deadlines, host, rescue
+from workers import batching, claims, deadlines, host, jobs, rescue
 from workers.claims import Answer, Claim, LeaseOver
+from workers.doorman import Doorman
 from workers.predictors import Encoded
-from workers.queue import clock
+from workers.queue import clock, is_version, queue
 from workers.runner import Output, Raised, Runner, TookTooLong
 from workers.steady_worker import SUSPENSION_EVERY, SteadyWorker
 from workers.watchdog import Watchdog
@@ -34,30 +36,44 @@ from workers.watchdog import Watchdog
 log = logging.getLogger(__name__)
 
 WAIT = 1  # seconds for a job, and so how long a stop may go unnoticed
-WAIT_ONE_OF_MANY = 0.05  # seconds for a job in the first of several queues, unseen in the others
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0  # seconds between two tries to reach Redis
+
+
+@dataclass(frozen=True)
+class ForModel:
+    """Claimed jobs that one model shall answer."""
+
+    runner: Runner
+    jobs: list[Claim]
+    encoded: list[Encoded | Raised]  # of each of them
 
 
 @dataclass(frozen=True)
 class Prepared:
     """Claimed jobs, sorted out."""
 
-    for_model: list[Claim]
-    encoded: list[Encoded | Raised]  # of each of them
+    for_models: list[ForModel]
     others: list[Claim]
     at: float  # when, by Redis's clock
 
+    @property
+    def readable(self) -> int:
+        """Inputs that a model will compute."""
+        return sum(isinstance(one, Encoded) for part in self.for_models for one in part.encoded)
+
 
 class BatchWorker(SteadyWorker):
-    """Answers with the runner it is given; any job that isn't for the model runs as RQ runs it."""
+    """Answers with the runner of a job's queue; a job that isn't for a model runs as RQ runs it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.runner: Runner | None = None
         self.threads = settings.VELO_THREADS or host.threads(1)
         self.watchdog = Watchdog(self.name)
         self.done = self.failed = 0  # jobs
         self.left_nothing = False  # behind in Redis, at the end
+        self.turns = 0  # how often nothing was in hand
+        self._first = 0  # which queue is looked into first
+        self._doorman = Doorman(self.connection)
         self._held: set[str] = set()  # executions that are in hand
         self._stray: set[str] = set()  # that were nobody's when we last looked
         self._stop_asked = threading.Event()
@@ -79,6 +95,7 @@ class BatchWorker(SteadyWorker):
         is seen between them, also while Redis is away."""
         pause, idle_since = FIRST_PAUSE, time.monotonic()
         while not self._stop_requested:
+            self.turns += 1
             try:
                 if self.should_run_maintenance_tasks:
                     self.run_maintenance_tasks()
@@ -112,7 +129,7 @@ class BatchWorker(SteadyWorker):
         """Raises LeaseOver and RedisError."""
 
         def more(limit: int, suspects: bool) -> list[Claim]:
-            queues = self._ordered_queues
+            queues = self._in_turn()
             found = claims.claim(self.connection, self.name, queues, limit, suspects)
             self._held.update(claimed.execution_key for claimed in found)
             return found
@@ -124,6 +141,15 @@ class BatchWorker(SteadyWorker):
             with suppress(RedisError, LeaseOver):  # what is claimed is answered all the same
                 window += more(self._limit - len(window), suspects=False)
         return window
+
+    def _in_turn(self) -> list[Queue]:
+        """Each version's queue is the first one in turn, so that a busy one doesn't starve the
+        others; among RQ's own queues the first one goes first always."""
+        plain = [each for each in self._ordered_queues if not is_version(each.name)]
+        parts = [[each] for each in self._ordered_queues if is_version(each.name)]
+        parts += [plain] if plain else []
+        self._first = (self._first + 1) % len(parts)
+        return list(chain(*parts[self._first :], *parts[: self._first]))
 
     def put_back_strays(self) -> None:
         """Jobs that Redis takes for ours though they are in nobody's hand go back to their queue:
@@ -139,19 +165,22 @@ class BatchWorker(SteadyWorker):
     def _release(self, claimed: Claim) -> None:
         self._held.discard(claimed.execution_key)
 
+    def runner_for(self, name: str) -> Runner | None:
+        """Who answers jobs of this queue; None if nobody here does."""
+        raise NotImplementedError
+
     def _wait_for_jobs(self) -> None:
-        """Until a job waits, or not for long. Moving the first one to where it is takes nothing."""
-        first, *others = (queue.key for queue in self._ordered_queues)
-        timeout = WAIT_ONE_OF_MANY if others else WAIT
-        # Fractions of a second are fine, whatever the annotation says.
-        self.connection.blmove(first, first, cast(int, timeout), "LEFT", "LEFT")
+        """Until a job waits for a model, or not for long: RQ's own jobs may wait so long."""
+        queues = self._ordered_queues
+        keys = [each.key for each in queues if is_version(each.name)]
+        self._doorman.wait(keys or [each.key for each in queues], WAIT)
 
     def execute_job(self, window: Any, queue: Queue) -> None:
         """Answer a window of claimed jobs, and those that are claimed while the model computes."""
         try:
             prepared: Prepared | None = self._prepare(window)
             while prepared:
-                following = self._infer(prepared) if prepared.for_model else None
+                following = self._infer(prepared) if prepared.for_models else None
                 if prepared.others:
                     self._run_first(prepared.others)
                 self._limit = 1 if prepared.others else self._window
@@ -166,20 +195,32 @@ class BatchWorker(SteadyWorker):
     def _prepare(self, window: list[Claim]) -> Prepared:
         """Sort out those for the model, with their texts encoded; late ones are dropped."""
         now = clock.now()
-        for_model, texts, others = [], [], []
+        by_queue: dict[str, list[Claim]] = {}
+        others, homeless = [], []
         for claimed in window:
-            text = claimed.text()
             if deadlines.nobody_waits(claimed, now):
                 self._drop(claimed)
-            elif text is not None:
-                for_model.append(claimed)
-                texts.append(text)
-            else:
+            elif claimed.asked() is None:
                 others.append(claimed)
-        assert self.runner
+            elif self.runner_for(claimed.queue) is None:
+                homeless.append(claimed)
+            else:
+                by_queue.setdefault(claimed.queue, []).append(claimed)
+        if homeless:
+            self._put_back(homeless)
+        for_models = []
         with self.watchdog.expect(settings.VELO_JOB_TIMEOUT):  # tokenizers hang too
-            encoded = self.runner.encode(texts)
-        return Prepared(for_model, encoded, others, now)
+            for name, jobs_of_queue in by_queue.items():
+                runner = self.runner_for(name)
+                assert runner
+                inputs = [asked.input for one in jobs_of_queue if (asked := one.asked())]
+                for_models.append(ForModel(runner, jobs_of_queue, runner.encode(inputs)))
+        return Prepared(for_models, others, now)
+
+    def _put_back(self, jobs: list[Claim]) -> None:
+        executions = [claimed.execution_key for claimed in jobs]
+        claims.put_back(self.connection, self.name, executions)
+        self._held.difference_update(executions)
 
     def _drop(self, claimed: Claim) -> None:
         """Its caller has gone: computing it would steal time from those who wait."""
@@ -207,38 +248,49 @@ class BatchWorker(SteadyWorker):
 
     def _infer(self, prepared: Prepared) -> Future[Prepared | None] | None:
         """Returns what is claimed meanwhile, if anything may be."""
-        assert self.runner
-        self.runner.use_threads(self.threads)
-        begun = time.perf_counter()
+        following = None
+        for number, part in enumerate(prepared.for_models, 1):
+            part.runner.use_threads(self.threads)
+            batches = self._cut(part)
+            for count, batch in enumerate(batches, 1):
+                # When one input waited, nobody else does yet; or it is a suspect, and stays alone.
+                last = number == len(prepared.for_models) and count == len(batches)
+                ahead = last and prepared.readable > 1 and not prepared.others
+                if ahead and self._may_claim_ahead():
+                    following = self._claimer.submit(self._ahead)
+                self._compute(part, batch, prepared.at)
+        return following
+
+    def _cut(self, part: ForModel) -> list[list[int]]:
+        """Into batches, as indices of its jobs; those that can't be read fail here."""
         readable = []
-        for index, one in enumerate(prepared.encoded):
+        for index, one in enumerate(part.encoded):
             if isinstance(one, Encoded):
-                readable.append((index, one))
+                readable.append((index, one.tokens))
             else:
-                self._fail(prepared.for_model[index], one)
+                self._fail(part.jobs[index], one)
         batches = batching.cut(
-            [one.tokens for _, one in readable],
+            [tokens for _, tokens in readable],
             settings.VELO_BATCH_MAX,
             settings.VELO_BATCH_TOKENS,
-            self.runner.predictor.call_tokens,
+            part.runner.predictor.call_tokens,
         )
-        following = None
-        for number, batch in enumerate(batches, 1):
-            # When one text waited, nobody else does yet; or it is a suspect, and stays alone.
-            ahead = number == len(batches) and len(readable) > 1 and not prepared.others
-            if ahead and self._may_claim_ahead():
-                following = self._claimer.submit(self._ahead)
-            jobs_of_batch = [prepared.for_model[readable[i][0]] for i in batch]
-            if settings.VELO_CHAOS and any(job.text() == self.name for job in jobs_of_batch):
-                os.kill(os.getpid(), signal.SIGKILL)
-            guard = partial(self._guard, jobs_of_batch)
-            try:
-                outputs = self.runner.answers([readable[i][1] for i in batch], guard)
-            except TookTooLong:
-                self._suspect(jobs_of_batch)
-            else:
-                begun = self._answer(jobs_of_batch, outputs, prepared.at, begun)
-        return following
+        return [[readable[i][0] for i in batch] for batch in batches]
+
+    def _compute(self, part: ForModel, batch: list[int], started: float) -> None:
+        """One model call, and its answers. `started`: when its jobs were taken up, by Redis's
+        clock."""
+        begun = time.perf_counter()
+        jobs = [part.jobs[index] for index in batch]
+        if settings.VELO_CHAOS and any(job.is_for(self.name) for job in jobs):
+            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            encoded = cast(list[Encoded], [part.encoded[index] for index in batch])
+            outputs = part.runner.answers(encoded, partial(self._guard, jobs))
+        except TookTooLong:
+            self._suspect(jobs)
+        else:
+            self._answer(part.runner, jobs, outputs, started, begun)
 
     def _suspect(self, jobs: list[Claim]) -> None:
         """They had all the time that they may have, and nobody knows which of them took it: each
@@ -258,34 +310,40 @@ class BatchWorker(SteadyWorker):
         self._held.difference_update(executions)
 
     def _answer(
-        self, jobs: list[Claim], outputs: list[Output | Raised], started: float, begun: float
-    ) -> float:
+        self,
+        runner: Runner,
+        jobs: list[Claim],
+        outputs: list[Output | Raised],
+        started: float,
+        begun: float,
+    ) -> None:
         """Write what the model said of a batch. `started`: when it was taken up, by Redis's clock;
-        `begun`: since when the worker has worked on it; returns when that was over."""
-        assert self.runner
+        `begun`: since when the worker has worked on it."""
         answers, failures, waits = [], [], []
         for claimed, output in zip(jobs, outputs, strict=True):
             if isinstance(output, Output):
                 waits.append(deadlines.waited(claimed, started))
-                value = vars(self.runner.prediction(output, waits[-1]))
-                answers.append(Answer(claimed, value, self._ttl(claimed)))
+                answers.append(self._answer_of(runner, claimed, output, waits[-1]))
             else:
                 failures.append((claimed, output))
-        ended = time.perf_counter()
-        self._write(answers, ended - begun)
-        self.runner.record_waits(waits)
+        self._write(answers, time.perf_counter() - begun)
+        runner.record_waits(waits)
         for claimed, raised in failures:
             self._fail(claimed, raised)
-        return ended
+
+    def _answer_of(self, runner: Runner, claimed: Claim, output: Output, waited: float) -> Answer:
+        asked = claimed.asked()
+        if asked and asked.compare is not None:  # nobody reads what a shadow says
+            likeness = runner.compare(asked.compare, output)
+            return Answer(claimed, {"likeness": likeness}, ttl=0)
+        return Answer(claimed, vars(runner.prediction(output, waited)), self._ttl(claimed))
 
     def _run_first(self, others: list[Claim]) -> None:
         """One job that isn't for the model, as RQ would; further ones wait for their turn in the
         queue."""
         first, *rest = others
         if rest:
-            executions = [claimed.execution_key for claimed in rest]
-            claims.put_back(self.connection, self.name, executions)
-            self._held.difference_update(executions)
+            self._put_back(rest)
         self._run(first)
 
     def _ttl(self, claimed: Claim) -> int:
@@ -348,6 +406,9 @@ class BatchWorker(SteadyWorker):
     def _fail(self, claimed: Claim, raised: Raised) -> None:
         """RQ's way, retry policy included."""
         self.failed += 1
+        asked, runner = claimed.asked(), self.runner_for(claimed.queue)
+        if asked and asked.compare is not None and runner:
+            runner.compare_failed(asked.compare)
         try:
             job = self._job(claimed)
             job.started_at = claimed.started_at
@@ -362,6 +423,7 @@ class BatchWorker(SteadyWorker):
 
     def _run(self, claimed: Claim) -> None:
         """A job that isn't for the model, or asks for more than a batch gives: RQ's way."""
+        jobs.install(self.runner_for(claimed.queue))
         expected = self.watchdog.expect(claimed.timeout) if claimed.timeout > 0 else nullcontext()
         with suppress(NoSuchJobError), expected:
             job = self._job(claimed)
@@ -377,7 +439,7 @@ class BatchWorker(SteadyWorker):
         return self.job_class.fetch(claimed.job_id, self.connection, self.serializer)
 
     def _queue(self, claimed: Claim) -> Queue:
-        return next(queue for queue in self.queues if queue.name == claimed.queue)
+        return queue(claimed.queue)
 
     def handle_job_success(
         self, job: Job, queue: Queue, started_job_registry: Any, execution: Execution

@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, cast
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ from rq.job import Job, JobStatus
 from rq.utils import now, str_to_date, utcformat
 
 from workers.jobs import INFER
-from workers.queue import clock, leases_key, script
+from workers.queue import EVERYBODY, clock, leases_key, script
 from workers.wire import JSONSerializer
 
 # What `finish` says of a job.
@@ -26,6 +27,14 @@ FENCED, WRITTEN, HAS_DEPENDENTS = 0, 1, 2
 
 class LeaseOver(Exception):
     """This worker's lease is over, so its jobs may be given to others: it can't take more."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The arguments of a job for a model."""
+
+    input: Any  # JSON
+    compare: Any = None  # of a shadow's copy; see NewJob
 
 
 @dataclass(frozen=True)
@@ -53,18 +62,24 @@ class Claim:
     def enqueued_at(self) -> datetime | None:
         return str_to_date(self.enqueued) if self.enqueued else None
 
-    def text(self) -> str | None:
-        """The text to infer; None for any other job, which is RQ's to run."""
-        if not self.plain:
-            return None
+    def asked(self) -> Asked | None:
+        """What a model shall do; None for any other job, which is RQ's to run."""
+        return self._asked if self.plain else None
+
+    @cached_property
+    def _asked(self) -> Asked | None:
         try:
             function, _, args, kwargs = orjson.loads(zlib.decompress(self.data))
         except (ValueError, TypeError, zlib.error):
             return None
-        if function != INFER or kwargs or len(args) != 1 or not isinstance(args[0], str):
+        if function != INFER or kwargs or not isinstance(args, list) or len(args) not in (1, 2):
             return None
-        text: str = args[0]
-        return text
+        return Asked(*args)
+
+    def is_for(self, worker: str) -> bool:
+        """Whether its input is the id of this worker."""
+        asked = self.asked()
+        return asked is not None and asked.input == worker
 
     def execution(self, connection: Redis, worker: str) -> Execution:
         """The same, as RQ's own methods take it."""
@@ -93,7 +108,7 @@ def claim(
     started = now()
     unique = uuid4().hex[:-4]
     claimed = script("claim")(
-        keys=[leases_key(queues[0].name), *(queue.key for queue in queues)],
+        keys=[leases_key(EVERYBODY), *(queue.key for queue in queues)],
         args=[
             *(RQ_KEY_PREFIX, worker, utcformat(started), started.timestamp(), limit, int(suspects)),
             # One random number for all: it is the call to the system that takes time.

@@ -7,6 +7,7 @@ from pathlib import Path
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 PID_NAMESPACE = Path("/proc/self/ns/pid")
 CPU_INFO = Path("/proc/cpuinfo")
+MEMORY = Path("/proc/self/statm")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -71,3 +72,11 @@ def computes_bf16() -> bool:
 def threads(workers: int) -> int:
     """Threads each of this many workers on the machine gets, so that they don't fight."""
     return max(1, cores() // max(1, workers))
+
+
+def resident() -> int:
+    """Bytes of memory that this process has; 0 where that can't be seen."""
+    try:
+        return int(MEMORY.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

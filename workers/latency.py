@@ -6,6 +6,7 @@ the truth about the whole system.
 
 import logging
 import threading
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import reduce
 from operator import or_
@@ -18,6 +19,7 @@ from django.utils import timezone
 from workers.histogram import Histogram
 from workers.models import LatencySample, ModelVersion, prune
 from workers.queue import connection
+from workers.shadowing import Comparisons
 
 log = logging.getLogger(__name__)
 
@@ -32,31 +34,54 @@ class Key(NamedTuple):
     label: str  # of the model version, "name@version"
 
 
+@dataclass
+class Measured:
+    """Of one stage of one version, in one minute."""
+
+    histogram: Histogram = field(default_factory=Histogram)
+    failed: int = 0  # requests without an answer
+
+    def merge(self, other: "Measured") -> None:
+        self.histogram.merge(other.histogram)
+        self.failed += other.failed
+
+
 class Recorder:
     """Durations of one process that aren't in the database yet."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pending: dict[Key, Histogram] = {}
+        self._pending: dict[Key, Measured] = {}
         self._responses: list[float] = []
         self._version_ids: dict[str, int] = {}
+        self.comparisons = Comparisons()
         self._pruned_on = timezone.now().date()
 
     def record(self, stage: LatencySample.Stage, label: str, *durations: float) -> None:
         """Each of `durations` in seconds."""
         if not durations:
             return
-        key = Key(timezone.now().replace(second=0, microsecond=0), stage.value, label)
         with self._lock:
-            if key not in self._pending:
-                self._pending[key] = Histogram()
-                self._trim()
-            histogram = self._pending[key]
+            histogram = self._measured(stage, label).histogram
             for seconds in durations:
                 histogram.add(seconds)
             if stage is LatencySample.Stage.RESPONSE:
                 self._responses += durations
                 del self._responses[:-RESPONSES_KEPT]
+
+    def fail(self, label: str) -> None:
+        """A request got no answer from this version."""
+        with self._lock:
+            self._measured(LatencySample.Stage.RESPONSE, label).failed += 1
+
+    def _measured(self, stage: LatencySample.Stage, label: str) -> Measured:
+        """Of this minute."""
+        minute = timezone.now().replace(second=0, microsecond=0)
+        key = Key(minute, stage.value, label)
+        if key not in self._pending:
+            self._pending[key] = Measured()
+            self._trim()
+        return self._pending[key]
 
     def flush(self) -> None:
         """Write what is pending; what can't be written yet stays, the newest hour of it."""
@@ -66,6 +91,7 @@ class Recorder:
         try:
             if responses:
                 _push_responses(responses)
+            self.comparisons.flush()
             unknown = self._store(pending) if pending else {}
         except Exception:
             self._version_ids = {}  # it may be another database when it is back
@@ -77,14 +103,14 @@ class Recorder:
             log.info("pruned: %s", prune())
             self._pruned_on = today
 
-    def _store(self, pending: dict[Key, Histogram]) -> dict[Key, Histogram]:
+    def _store(self, pending: dict[Key, Measured]) -> dict[Key, Measured]:
         """Returns what belongs to versions that aren't registered yet: theirs is the worker that
         has started while the database was away."""
         ids = self._ids({key.label for key in pending})
         unknown = {key: one for key, one in pending.items() if key.label not in ids}
         fresh = {
-            (key.minute, key.stage, ids[key.label]): histogram
-            for key, histogram in pending.items()
+            (key.minute, key.stage, ids[key.label]): measured
+            for key, measured in pending.items()
             if key.label in ids
         }
         if not fresh:
@@ -106,10 +132,11 @@ class Recorder:
                 LatencySample.objects.select_for_update().filter(reduce(or_, wanted)).order_by("pk")
             )
             for row in rows:
-                merged = row.histogram
-                merged.merge(fresh[row.minute, row.stage, row.model_version_id])
+                merged, measured = row.histogram, fresh[row.minute, row.stage, row.model_version_id]
+                merged.merge(measured.histogram)
                 row.histogram = merged
-            LatencySample.objects.bulk_update(rows, ["count", "total", "buckets"])
+                row.failed += measured.failed
+            LatencySample.objects.bulk_update(rows, ["count", "total", "buckets", "failed"])
         return unknown
 
     def _ids(self, labels: set[str]) -> dict[str, int]:
@@ -118,10 +145,10 @@ class Recorder:
             self._version_ids = {str(row): row.pk for row in ModelVersion.objects.all()}
         return self._version_ids
 
-    def _keep(self, pending: dict[Key, Histogram]) -> None:
+    def _keep(self, pending: dict[Key, Measured]) -> None:
         with self._lock:
-            for key, histogram in pending.items():
-                self._pending.setdefault(key, Histogram()).merge(histogram)
+            for key, measured in pending.items():
+                self._pending.setdefault(key, Measured()).merge(measured)
             self._trim()
 
     def _trim(self) -> None:

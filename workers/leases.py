@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -12,10 +12,10 @@ from typing import Any, cast
 from django.conf import settings
 
 from workers import host
-from workers.queue import connection, leases_key, script
+from workers.queue import EVERYBODY, connection, leases_key, script
 
 REGISTRY = "velo:workers"  # a hash: what each worker with a lease says of itself
-FIELDS = {"queues", "place", "pid", "started"}
+FIELDS = {"queues", "declares", "place", "pid", "started"}
 FAILED_STARTS = "velo:failed-start:"  # and the queue's name
 FAILED_START_KEPT = 120  # seconds, longer than any pause between two starts
 FORGET_AFTER = 3600  # seconds after its end until a lease that was never given back is forgotten
@@ -46,9 +46,21 @@ class Registration:
             return False
 
     @property
+    def queues(self) -> list[str]:
+        """That it serves: "name@version" of each version it has in memory, and RQ's own."""
+        queues: list[str] = self._fields["queues"]
+        return queues
+
+    @property
+    def declares(self) -> str | None:
+        """The version that it was started with, if that is reason enough to send requests there."""
+        declared: str | None = self._fields["declares"]
+        return declared
+
+    @property
     def leases(self) -> list[str]:
-        """Keys of its leases."""
-        return [leases_key(name) for name in self._fields["queues"]]
+        """Keys of its leases; the first is that of its being alive."""
+        return _leases(self.queues)
 
     def process_is_gone(self) -> bool:
         """Whether that can be said from here, and it is."""
@@ -57,10 +69,11 @@ class Registration:
         started = host.process_started(self._fields["pid"])
         return started is None or started not in ("", self._fields["started"])
 
-    def renew(self, anew: bool = False) -> Renewal:
-        """Known to be alive, with a loaded model, for VELO_LEASE seconds from now."""
+    def renew(self, anew: bool = False, but: Collection[str] = ()) -> Renewal:
+        """Known to be alive, with a loaded model, for VELO_LEASE seconds from now. `but`: queues
+        that it has left meanwhile."""
         outcome = script("renew")(
-            keys=[REGISTRY, *self.leases],
+            keys=[REGISTRY, *_leases(name for name in self.queues if name not in but)],
             args=[self.worker, self.entry, settings.VELO_LEASE, int(anew), FORGET_AFTER],
             client=connection(),
         )
@@ -75,9 +88,16 @@ class Registration:
             pipeline.execute()
 
 
-def of_this_process(worker: str, queues: Sequence[str]) -> Registration:
+def _leases(queues: Iterable[str]) -> list[str]:
+    return [leases_key(name) for name in (EVERYBODY, *queues)]
+
+
+def of_this_process(
+    worker: str, queues: Sequence[str], declares: str | None = None
+) -> Registration:
     fields = {
         "queues": list(queues),
+        "declares": declares,
         "place": host.place(),
         "pid": os.getpid(),
         "started": host.process_started(os.getpid()),

@@ -8,7 +8,7 @@ import math
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -32,7 +32,8 @@ from rq.utils import utcformat
 from workers.jobs import INFER
 from workers.wire import JSONSerializer
 
-QUEUE = "default"
+QUEUE = "default"  # RQ's own jobs; what a model shall answer waits in its version's queue
+EVERYBODY = "*"  # among the leases: of each worker that is alive, whatever it serves
 
 PATIENCE = 3.0  # seconds for an answer of Redis; no command here blocks for more than one
 PROMOTE_AT_MOST = 1000
@@ -74,6 +75,12 @@ def queue(name: str = QUEUE) -> Queue:
         default_timeout=settings.VELO_JOB_TIMEOUT,
         serializer=JSONSerializer,
     )
+
+
+def names() -> list[str]:
+    """Of all queues that ever had a job. Raises RedisError."""
+    found = cast(set[bytes], connection().smembers(Queue.redis_queues_keys))
+    return sorted(key.decode().removeprefix(Queue.redis_queue_namespace_prefix) for key in found)
 
 
 @cache
@@ -137,13 +144,23 @@ class Load:
     """What arriving requests find."""
 
     waiting: int  # inputs in the queue
-    workers: int  # alive, with a loaded model
+    workers: int  # alive, with the model loaded
     admitted: int = 0  # jobs that were let in, of those that arrived together
 
 
-def load() -> Load:
-    """One round trip."""
-    return enqueue([])
+def load(names: Sequence[str]) -> Load:
+    """Of these queues together, and how many workers are alive at all. One round trip."""
+    with connection().pipeline(transaction=False) as pipeline:
+        pipeline.zcount(leases_key(EVERYBODY), clock.now(), "+inf")
+        for name in names:
+            pipeline.llen(queue(name).key)
+        alive, *waiting = pipeline.execute()
+    return Load(sum(waiting), alive)
+
+
+def is_version(name: str) -> bool:
+    """Whether a queue is that of a model version, "name@version"; the others are RQ's own."""
+    return "@" in name
 
 
 def leases_key(name: str) -> str:
@@ -153,17 +170,23 @@ def leases_key(name: str) -> str:
 
 @dataclass(frozen=True)
 class NewJob:
-    """A text for the model, on its way into the queue."""
+    """An input for a model, on its way into the queue of the version that shall answer it."""
 
-    text: str
+    queue: str  # "name@version"
+    input: Any  # JSON
     description: str  # in the admin's list of jobs
     seconds: float  # for which somebody waits
+    # Of a shadow's copy: {"to": the version that answered, "output": what it answered}.
+    compare: Mapping[str, Any] | None = None
+    crashes: int = 0  # of workers that had it, in the queue of another version
     id: str = field(default_factory=lambda: str(uuid4()))
 
 
-def enqueue(jobs: Sequence[NewJob], bell: str | None = None) -> Load:
-    """Enqueue up to ENQUEUE_AT_MOST jobs, as many of them as there is room for below
-    VELO_MAX_QUEUE, the first ones first; none if nobody is alive.
+def enqueue(
+    name: str, jobs: Sequence[NewJob], bell: str | None = None, most: int | None = None
+) -> Load:
+    """Enqueue up to ENQUEUE_AT_MOST jobs of the queue `name`, as many of them as there is room for
+    below `most` or else VELO_MAX_QUEUE, the first ones first; none if no live worker serves it.
 
     One round trip. `bell`: a stream that gets an entry, for whoever waits there. The fields are
     those that RQ's `enqueue_call` writes.
@@ -172,7 +195,7 @@ def enqueue(jobs: Sequence[NewJob], bell: str | None = None) -> Load:
     fields: dict[str, Any] = {
         "created_at": now,
         "enqueued_at": now,
-        "origin": QUEUE,
+        "origin": name,
         "status": "queued",
         "timeout": settings.VELO_JOB_TIMEOUT,
         # Redis forgets a job that still waits when its caller is gone, even if we are gone too.
@@ -184,13 +207,15 @@ def enqueue(jobs: Sequence[NewJob], bell: str | None = None) -> Load:
     if settings.VELO_RETRY_MAX:
         fields["retries_left"] = settings.VELO_RETRY_MAX
         fields["retry_intervals"] = json.dumps(settings.VELO_RETRY_INTERVALS)
-    args: list[Any] = [RQ_KEY_PREFIX, ttl, settings.VELO_MAX_QUEUE, 2 * len(fields)]
+    most = settings.VELO_MAX_QUEUE if most is None else most
+    args: list[Any] = [RQ_KEY_PREFIX, ttl, most, 2 * len(fields)]
     args += (word for item in fields.items() for word in item)
     for job in jobs:
-        data = zlib.compress(JSONSerializer.dumps([INFER, None, [job.text], {}]))
-        args += (job.id, data, job.description, job.seconds)
+        arguments = [job.input] if job.compare is None else [job.input, job.compare]
+        data = zlib.compress(JSONSerializer.dumps([INFER, None, arguments, {}]))
+        args += (job.id, data, job.description, job.seconds, job.crashes)
     waiting, workers, admitted, time_now = script("enqueue")(
-        keys=[queue().key, leases_key(QUEUE), *([bell] if bell else [])],
+        keys=[queue(name).key, leases_key(name), *([bell] if bell else [])],
         args=args,
         client=connection(),
     )
@@ -198,15 +223,16 @@ def enqueue(jobs: Sequence[NewJob], bell: str | None = None) -> Load:
     return Load(waiting, workers, admitted)
 
 
-def withdraw(job_id: str) -> bool:
-    """Drop a job, unless a worker has started it or it has ended. True if it was dropped."""
-    origin = queue()
-    dropped = script("withdraw")(
-        keys=[Job.key_for(job_id), origin.key, ScheduledJobRegistry(queue=origin).key],
-        args=[job_id, JobStatus.QUEUED.value, JobStatus.SCHEDULED.value],
+def withdraw(job: NewJob) -> int | None:
+    """Drop a job, unless a worker has started it or it has ended: then None, else in how many
+    crashes it was."""
+    origin = queue(job.queue)
+    crashes = script("withdraw")(
+        keys=[Job.key_for(job.id), origin.key, ScheduledJobRegistry(queue=origin).key],
+        args=[job.id, JobStatus.QUEUED.value, JobStatus.SCHEDULED.value],
         client=connection(),
     )
-    return bool(dropped)
+    return cast(int | None, crashes)
 
 
 def promote_due(origin: Queue) -> int:

@@ -1,18 +1,20 @@
 """A model in a worker's memory: called in batches, timed, its failures narrowed down."""
 
+import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
 import numpy
 from rq.timeouts import JobTimeoutException
 
 from workers import predictors
+from workers.comparing import similarity
 from workers.figures import BatchFigures
 from workers.jobs import Prediction
 from workers.latency import Recorder
@@ -33,24 +35,38 @@ class TookTooLong(Exception):
 
 
 class WrongNumber(Exception):
-    """The predictor gave more or fewer outputs than it got texts: nobody knows whose is whose."""
+    """The predictor gave more or fewer outputs than it got inputs: nobody knows whose is whose."""
+
+
+def _finite(output: Any) -> bool:
+    """Every number in it."""
+    match output:
+        case numpy.ndarray():
+            return bool(numpy.isfinite(output).all())
+        case float() | numpy.floating():
+            return math.isfinite(output)
+        case dict():
+            return all(map(_finite, output.values()))
+        case list() | tuple():
+            return all(map(_finite, output))
+    return True
 
 
 @dataclass(frozen=True)
 class Output:
-    """The model's answer to one text."""
+    """The model's answer to one input."""
 
     encoded: Encoded
-    vector: predictors.Vector
+    value: Any  # a vector, or what JSON can say
     seconds: float  # that the model call took, for the whole batch
 
 
 class Runner:
-    """Answers texts with the predictor it holds."""
+    """Answers inputs with the predictor it holds."""
 
     def __init__(self, predictor: predictors.Predictor, worker: str, recorder: Recorder) -> None:
         self.predictor = predictor
-        self.label = f"{predictor.name}@{predictor.version}"
+        self.label = predictor.spec.label
         self._worker = worker
         self._recorder = recorder
         self._times: deque[float] = deque(maxlen=TIMES_KEPT)
@@ -62,22 +78,22 @@ class Runner:
             self.predictor.use_threads(threads)
             self._threads = threads
 
-    def encode(self, texts: Sequence[str]) -> list[Encoded | Raised]:
-        """As many as texts; where one can't be encoded, what it raised. Any thread may do this
+    def encode(self, inputs: Sequence[Any]) -> list[Encoded | Raised]:
+        """As many as inputs; where one can't be encoded, what it raised. Any thread may do this
         while another computes."""
         try:
-            return list(self.predictor.encode(texts))
-        except Exception:  # noqa: BLE001 - whatever a model raises is the answer to its text
-            if len(texts) == 1:
+            return list(self.predictor.encode(inputs))
+        except Exception:  # noqa: BLE001 - whatever a model raises is the answer to its input
+            if len(inputs) == 1:
                 return [cast(Raised, sys.exc_info())]
-        return [one for text in texts for one in self.encode([text])]
+        return [one for given in inputs for one in self.encode([given])]
 
     def answers(self, batch: Sequence[Encoded], guard: Guard) -> list[Output | Raised]:
-        """Of one model call: as many as texts, each an output or what it raised.
+        """Of one model call: as many as inputs, each an output or what it raised.
 
         `guard` makes a context for a call, in which it raises JobTimeoutException when the call
         takes too long; then raises TookTooLong. Where a call raises anything else, the batch is
-        halved until the texts that are to blame stand alone.
+        halved until the inputs that are to blame stand alone.
         """
         try:
             with guard():
@@ -92,23 +108,32 @@ class Runner:
 
     def _call(self, batch: Sequence[Encoded]) -> list[Output]:
         started = time.perf_counter()
-        vectors = self.predictor.predict(batch)
-        if len(vectors) != len(batch):
-            raise WrongNumber(f"{len(batch)} texts, but {len(vectors)} outputs")
-        if not all(numpy.isfinite(vector).all() for vector in vectors):
+        values = self.predictor.predict(batch)
+        if len(values) != len(batch):
+            raise WrongNumber(f"{len(batch)} inputs, but {len(values)} outputs")
+        if not all(map(_finite, values)):
             raise NotFinite("The model's output has numbers that are infinite or not numbers")
         seconds = time.perf_counter() - started
         times = [seconds] * len(batch)
         self._times += times
         self.batches.add([encoded.tokens for encoded in batch])
         self._recorder.record(LatencySample.Stage.MODEL, self.label, *times)
-        return [Output(one, vector, seconds) for one, vector in zip(batch, vectors, strict=True)]
+        return [Output(one, value, seconds) for one, value in zip(batch, values, strict=True)]
 
-    def infer(self, text: str) -> Prediction:
-        """One text, outside any batch."""
-        [encoded] = self.predictor.encode([text])
+    def infer(self, given: Any) -> Prediction:
+        """One input, outside any batch."""
+        [encoded] = self.predictor.encode([given])
         [output] = self._call([encoded])
         return self.prediction(output, queue_time=0.0)
+
+    def compare(self, answered: Mapping[str, Any], output: Output) -> float:
+        """How alike a shadow's output is to what the caller got (see NewJob), 0 to 1; recorded."""
+        likeness = similarity(answered["output"], output.value)
+        self._recorder.comparisons.add(self.label, answered["to"], likeness)
+        return likeness
+
+    def compare_failed(self, answered: Mapping[str, Any]) -> None:
+        self._recorder.comparisons.add(self.label, answered["to"], None)
 
     def record_waits(self, waits: Sequence[float]) -> None:
         """Seconds that the jobs of a batch have been in the queue."""
@@ -117,7 +142,7 @@ class Runner:
     def prediction(self, output: Output, queue_time: float) -> Prediction:
         """As it is sent; `queue_time`: seconds that its job waited."""
         return Prediction(
-            embedding=cast(Sequence[float], output.vector),
+            output=output.value,
             model_version=self.label,
             worker=self._worker,
             tokens=output.encoded.tokens,
@@ -126,7 +151,12 @@ class Runner:
             model_time=output.seconds,
         )
 
+    def times(self) -> tuple[int, float]:
+        """Of the last 1000 answers: how many there were, and their mean seconds in the model."""
+        times = list(self._times)
+        return len(times), sum(times) / len(times) if times else 0.0
+
     def model_time(self) -> float | None:
         """Mean seconds of a model call over the last 1000 answers; None before the first."""
-        times = list(self._times)
-        return sum(times) / len(times) if times else None
+        count, mean = self.times()
+        return mean if count else None

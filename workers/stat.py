@@ -36,9 +36,7 @@ class LastKnown:
                 return self._remember(OperationalError("It was away a moment ago."))
             self._again = now + PAUSE  # one request tries, and may have to wait; the others go on
         try:
-            workers = list(
-                Worker.objects.alive().select_related("model_version").order_by("started")
-            )
+            workers = list(Worker.objects.alive().order_by("started"))
         except (OperationalError, InterfaceError) as error:
             log.warning("the database is away: %s", error)
             self._again = time.monotonic() + PAUSE
@@ -61,22 +59,23 @@ _live_workers = LastKnown()
 
 
 def stat() -> dict[str, Any]:
-    """One database query, two round trips to Redis. The same in whichever process it is asked, as
+    """One database query. The same in whichever process it is asked, as
     long as the database answers; else each knows what it last read.
 
     Raises OperationalError or InterfaceError if the database is away and nothing is known.
     """
-    load = queue.load()
-    workers, age = _live_workers.read(load.workers)
+    workers, age = _live_workers.read(queue.load([]).workers)
     by_version: dict[str, list[dict[str, Any]]] = {}
     for worker in workers:
-        if worker.model_version:
-            by_version.setdefault(str(worker.model_version), []).append(worker.batches)
+        for label in worker.serves:
+            by_version.setdefault(label, []).append(worker.held[label]["batches"])
+    waiting = queue.load([queue.QUEUE, *by_version]).waiting
     return {
         "workers": {
             worker.id: {
                 "last_seen": worker.last_seen.isoformat(),
-                "model_version": str(worker.model_version) if worker.model_version else None,
+                "model_version": next(iter(worker.serves), None),
+                "model_versions": worker.serves,
                 "node_name": worker.node,
                 "model_time": worker.model_time,
                 "batches": BatchFigures(worker.batches).for_people(),
@@ -87,8 +86,8 @@ def stat() -> dict[str, Any]:
             version: {"workers": len(kept), "batches": BatchFigures.sum(kept).for_people()}
             for version, kept in by_version.items()
         },
-        "queue_lenght": load.waiting,
-        "queue_length": load.waiting,
+        "queue_lenght": waiting,
+        "queue_length": waiting,
         "response_time": response_time(),
         "database_age": round(age, 3),
     }

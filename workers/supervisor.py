@@ -108,7 +108,7 @@ class Supervisor:
             limit=LONGEST_LINE,
             # Ctrl-C reaches only us: we say who ends when.
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         self._processes[program] = process
         clearing = asyncio.create_task(_clear_up(process))
@@ -147,7 +147,7 @@ def _reason(code: int) -> str:
     return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """If we are killed outright, the kernel ends the child too. Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -7,9 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
-from django.conf import settings
-
-from workers.predictors import Encoded, Vector
+from workers.predictors import Encoded, Spec, Vector
 from workers.predictors.sleep import SleepPredictor
 
 
@@ -90,5 +88,5 @@ class FaultyPredictor(SleepPredictor):
         return super().predict(batch)
 
 
-def load(threads: int) -> FaultyPredictor:
-    return FaultyPredictor(settings.VELO_SLEEP_MS / 1000)
+def load(spec: Spec, threads: int) -> FaultyPredictor:
+    return FaultyPredictor(spec)

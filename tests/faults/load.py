@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from http.client import BadStatusLine, HTTPConnection, HTTPException
 from itertools import count
 from types import TracebackType
+from typing import Any
 
 import numpy
 
@@ -27,6 +28,7 @@ class Asked:
     began: float  # by time.monotonic
     seconds: float
     outcome: str
+    version: str = ""  # that answered, as the header says
 
 
 class Load:
@@ -70,29 +72,39 @@ class Load:
     def _call(self) -> None:
         http = HTTPConnection("127.0.0.1", self.port, timeout=NO_ANSWER)
         while not self._over.is_set():
-            text, began = f"text {next(self._numbers)}", time.monotonic()
-            outcome = ask(http, text)
-            self.asked.append(Asked(text, began, time.monotonic() - began, outcome))
-            if outcome != RIGHT:
+            one = self.ask(http, next(self._numbers))
+            self.asked.append(one)
+            if one.outcome != RIGHT:
                 http.close()
                 self._over.wait(0.05)
         http.close()
 
+    def ask(self, http: HTTPConnection, number: int) -> Asked:
+        text, began = f"text {number}", time.monotonic()
+        outcome = ask(http, text)
+        return Asked(text, began, time.monotonic() - began, outcome)
+
 
 def ask(http: HTTPConnection, text: str) -> str:
     """The outcome of one request."""
-    try:
-        http.request(
-            "POST", "/transform", json.dumps(text).encode(), {"Content-Type": "application/json"}
-        )
-        response = http.getresponse()
-        body = json.loads(response.read())
-    except (ConnectionError, BadStatusLine):
-        return CUT
-    except (OSError, HTTPException, ValueError):
-        return LOST
-    if response.status != 200:
-        return str(body["code"])
+    outcome, _, body = post(http, "/transform", text)
+    if outcome != RIGHT:
+        return outcome
     right = vector(text)
     same = numpy.shape(body) == right.shape and numpy.allclose(body, right, atol=1e-6)
     return RIGHT if same else WRONG
+
+
+def post(http: HTTPConnection, path: str, text: str) -> tuple[str, str, Any]:
+    """RIGHT where it is answered, else how it failed; the version that answered; the answer."""
+    try:
+        http.request("POST", path, json.dumps(text).encode(), {"Content-Type": "application/json"})
+        response = http.getresponse()
+        body = json.loads(response.read())
+    except (ConnectionError, BadStatusLine):
+        return CUT, "", None
+    except (OSError, HTTPException, ValueError):
+        return LOST, "", None
+    if response.status != 200:
+        return str(body["code"]), "", body
+    return RIGHT, response.headers["X-Velo-Model-Version"], body

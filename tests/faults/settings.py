@@ -1,9 +1,8 @@
-"""Velo's settings, with a model that can be told to go wrong."""
-
-import sys
+"""Velo's settings, with a stand-in model that can be told to go wrong."""
 
 from tests.faults import faulty
 from velo_site.settings import *  # noqa: F403
+from workers.predictors import sleep
 
-sys.modules["workers.predictors.faulty"] = faulty
-VELO_PREDICTOR = "faulty"
+sleep.load = faulty.load
+VELO_PREDICTOR = "sleep"

@@ -3,15 +3,19 @@
 import asyncio
 import json
 import socket
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from inference.gate import Gate
 from tests.stack import Answer, Stack, stack
 from tests.waiting import eventually
 
@@ -183,6 +187,34 @@ def test_one_address_cannot_take_the_queue_alone(tmp_path: Path) -> None:
         assert_refused(refusal, 429, "client_share")
         assert refusal.headers["retry-after"] == "1"
         assert transform(velo, "127.0.0.2").status == 200
+
+
+@pytest.mark.parametrize("path", ["/models/m/transform", "/models/m/versions/1/transform"])
+def test_the_addresses_of_models_are_guarded_alike(path: str, settings: Any) -> None:
+    settings.VELO_CLIENT_MAX, settings.VELO_MAX_BODY_BYTES = 1, 10
+    inside, go_on = threading.Event(), threading.Event()
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        inside.set()
+        assert go_on.wait(30)
+        return []
+
+    gate = Gate(application)  # type: ignore[arg-type]
+    statuses: list[str] = []
+
+    def ask(length: int = 2) -> None:
+        body = BytesIO(b"1" * length)
+        environ = {"PATH_INFO": path, "CONTENT_LENGTH": str(length), "wsgi.input": body}
+        gate({**environ, "REMOTE_ADDR": "192.0.2.1"}, lambda status, _: statuses.append(status))
+
+    first = threading.Thread(target=ask)
+    first.start()
+    assert inside.wait(30)
+    ask()
+    ask(length=11)
+    go_on.set()
+    first.join()
+    assert [status.split()[0] for status in statuses] == ["429", "413"]
 
 
 def test_a_client_that_has_left_gives_its_share_back(tmp_path: Path) -> None:

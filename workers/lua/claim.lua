@@ -4,7 +4,7 @@
 -- A suspect, a job in flight when a worker died, is claimed alone or, if it may not be, stays first in
 -- its queue and holds up what is behind it.
 --
--- KEYS    the leases of the first queue, then the queues, in order of priority
+-- KEYS    the leases of all workers, then the queues, in order of priority
 -- ARGV    1 RQ's key prefix, 2 worker, 3 time as RQ writes it in jobs, 4 the same in Unix seconds,
 --         5 limit, 6 1 if a suspect may be claimed, 7… as many execution ids as the limit
 -- returns the server's time, or nothing if the worker's lease is over (fencing: its jobs may be

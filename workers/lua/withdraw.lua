@@ -2,14 +2,14 @@
 --
 -- KEYS    job, queue, scheduled registry
 -- ARGV    1 job id, 2… the statuses in which it may be dropped
--- returns 1 if it was dropped
-local status = redis.call('HGET', KEYS[1], 'status')
+-- returns in how many crashes it was, if it was dropped; nothing otherwise
+local status, crashes = unpack(redis.call('HMGET', KEYS[1], 'status', 'crashes'))
 for i = 2, #ARGV do
   if status == ARGV[i] then
     redis.call('LREM', KEYS[2], 1, ARGV[1])
     redis.call('ZREM', KEYS[3], ARGV[1])
     redis.call('DEL', KEYS[1])
-    return 1
+    return tonumber(crashes or 0)
   end
 end
-return 0
+return false

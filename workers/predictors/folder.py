@@ -7,16 +7,18 @@ sentence-transformers (modules.json, 1_Pooling/config.json), which says its own 
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workers.predictors import ModelError
+from workers.predictors.protocol import ModelError
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in several files: with an index
 INDEX = ".index.json"
 TOKENIZERS = ("tokenizer.json", "vocab.txt")
-POOLINGS = {  # sentence-transformers' flag in 1_Pooling/config.json: our name
+POOLINGS = ("cls", "mean", "max", "lasttoken")
+FLAGS = {  # sentence-transformers', in 1_Pooling/config.json: our name
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_max_tokens": "max",
@@ -34,6 +36,8 @@ class Layout:
     lower_case: bool = False
     prompt: str = ""  # put before every text
     transformer: str = ""  # the folder of the weights, within this one
+    pools_prompt: bool = True  # with the text
+    prompts: Mapping[str, str] = field(default_factory=dict, compare=False)  # by name
 
 
 def check(weights: Path) -> None:
@@ -46,12 +50,17 @@ def check(weights: Path) -> None:
     if missing:
         raise ModelError(
             f"The model's folder {weights} lacks {', and '.join(missing)}. "
-            "Download the missing file into it, or set VELO_MODEL_PATH to another folder."
+            "Download the missing file into it, or give another folder."
         )
 
 
 def digest(folder: Path) -> str:
-    """The first 12 hexadecimal digits of a SHA-256 over the names and content of all files."""
+    """The first 12 hexadecimal digits of its `sha256`."""
+    return sha256(folder)[:12]
+
+
+def sha256(folder: Path) -> str:
+    """64 hexadecimal digits, over the names and content of all files but the hidden."""
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
@@ -59,23 +68,25 @@ def digest(folder: Path) -> str:
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256")
             total.update(f"{name.as_posix()} {content.hexdigest()}\n".encode())
-    return total.hexdigest()[:12]
+    return total.hexdigest()
 
 
 def layout(folder: Path) -> Layout:
     """Raises ModelError for a module or a pooling that Velo doesn't know."""
     if not folder.is_dir():
         raise ModelError(
-            f"VELO_MODEL_PATH={folder} is not a folder. Set it to the folder that holds "
-            "config.json, or unset it to serve the packaged all-MiniLM-L6-v2."
+            f"{folder} is not a folder. Give the folder that holds the model's config.json."
         )
     if not (folder / "modules.json").is_file():
         return Layout()
-    pooling, normalize, transformer = "", False, ""
+    pooling, pools_prompt, normalize, transformer = "", True, False, ""
     for module in read_json(folder / "modules.json"):
         kind = str(module.get("type", "")).rpartition(".")[2]
+        if not (folder / module["path"]).resolve().is_relative_to(folder.resolve()):
+            raise ModelError(f"{folder}/modules.json names {module['path']}, outside the folder.")
         if kind == "Pooling":
-            pooling = _pooling(folder / module["path"] / "config.json")
+            config = folder / module["path"] / "config.json"
+            pooling, pools_prompt = _pooling(config)
         elif kind == "Normalize":
             normalize = True
         elif kind == "Transformer":
@@ -89,27 +100,31 @@ def layout(folder: Path) -> Layout:
         raise ModelError(f"{folder}/modules.json has no Pooling module.")
     reading = _optional(folder / transformer / "sentence_bert_config.json")
     prompts = _optional(folder / "config_sentence_transformers.json")
+    named = prompts.get("prompts") or {}
     return Layout(
         pooling=pooling,
+        pools_prompt=pools_prompt,
         normalize=normalize,
         max_tokens=reading.get("max_seq_length"),
         lower_case=bool(reading.get("do_lower_case")),
         transformer=transformer,
-        prompt=(prompts.get("prompts") or {}).get(prompts.get("default_prompt_name"), ""),
+        prompt=named.get(prompts.get("default_prompt_name"), ""),
+        prompts=named,
     )
 
 
-def _pooling(path: Path) -> str:
+def _pooling(path: Path) -> tuple[str, bool]:
+    """Which one, and whether a prompt is pooled with the text."""
     config = read_json(path)
     named = config.get("pooling_mode")  # the newer form
     chosen = [str(named)] if named else [k for k, on in config.items() if on and "_mode_" in k]
-    pooling = POOLINGS.get(chosen[0], chosen[0]) if len(chosen) == 1 else ""
-    if pooling not in POOLINGS.values():
+    pooling = FLAGS.get(chosen[0], chosen[0]) if len(chosen) == 1 else ""
+    if pooling not in POOLINGS:
         raise ModelError(
             f"{path} asks for the pooling {' and '.join(chosen) or 'of nothing'}; Velo knows "
-            f"{', '.join(POOLINGS.values())}, one at a time."
+            f"{', '.join(POOLINGS)}, one at a time."
         )
-    return pooling
+    return pooling, config.get("include_prompt") is not False
 
 
 def _optional(path: Path) -> dict[str, Any]:

@@ -3,43 +3,58 @@
 import hashlib
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy
 from django.conf import settings
 
-from workers.predictors import Encoded, Vector
+from workers.predictors import options, vectors
+from workers.predictors.protocol import Encoded, InputError, ModelError, Spec, Vector
 
 DIMENSIONS = 32
 
 
 class SleepPredictor:
-    """Sleeps VELO_SLEEP_MS for each text. Its answer is a unit vector made from the text's hash:
-    the same text always gets the same answer, and different texts different ones."""
+    """Sleeps for each text. Its answer is a unit vector made from the text's hash: the same text
+    always gets the same answer, and different texts different ones."""
 
-    name = "sleep"
-    version = "1.0.0"
     source = "workers.predictors.sleep"
     task = "embed"
     dimensions = DIMENSIONS
     engine_chosen = "none: it only sleeps"
     call_tokens = 0
+    sample = "Hello, world!"
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, spec: Spec) -> None:
+        milliseconds = options.checked(spec, {"ms": float}).get("ms", settings.VELO_SLEEP_MS)
+        if not 0 <= milliseconds < float("inf"):
+            raise ModelError(f"The option 'ms' of {spec.label} is below 0 or no finite number.")
+        self.spec = spec
+        self.kind = spec.kind
+        self.name, self.version = spec.name, spec.version
+        self.seconds = milliseconds / 1000
 
-    def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        return [Encoded(text, len(text), truncated=False) for text in texts]
+    def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
+        if not all(isinstance(text, str) for text in inputs):
+            raise InputError("The kind 'sleep' takes a string.")
+        return [Encoded(text, len(text), truncated=False) for text in inputs]
 
     def predict(self, batch: Sequence[Encoded]) -> list[Vector]:
         if self.seconds:
             time.sleep(self.seconds * len(batch))
         return [vector(encoded.ids) for encoded in batch]
 
+    def problem(self, given: Any, output: Any) -> str:
+        return vectors.problem(output, DIMENSIONS)
+
     def warm_up(self) -> None:
         """It is awake."""
 
     def use_threads(self, threads: int) -> None:
         """Sleeping takes none."""
+
+    def close(self) -> None:
+        """It holds nothing."""
 
 
 def vector(text: str) -> Vector:
@@ -48,5 +63,5 @@ def vector(text: str) -> Vector:
     return vector / numpy.linalg.norm(vector)
 
 
-def load(threads: int) -> SleepPredictor:
-    return SleepPredictor(settings.VELO_SLEEP_MS / 1000)
+def load(spec: Spec, threads: int) -> SleepPredictor:
+    return SleepPredictor(spec)

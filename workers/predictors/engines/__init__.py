@@ -1,8 +1,8 @@
-"""What computes an encoder's forward pass: one small protocol, one file for each library, and the
+"""What computes a model's forward pass: one small protocol, one file for each library, and the
 choice between them.
 
-The reference is torch in fp32 on the CPU. Any other engine serves only if its embeddings of the
-golden texts point the same way.
+The reference is torch in fp32 on the CPU. Any other engine serves only if what it makes of the
+golden texts is nearly the same.
 """
 
 import logging
@@ -14,15 +14,14 @@ import numpy
 from django.conf import settings
 from numpy.typing import NDArray
 
-from workers.predictors import ModelError
+from workers.predictors.protocol import ModelError
 
 log = logging.getLogger(__name__)
 
 Tokens = NDArray[numpy.int64]  # shape (texts, tokens)
-Vectors = NDArray[numpy.float32]  # shape (texts, dimensions)
+Outputs = NDArray[numpy.float32]  # shape (texts, …)
 
-LEAST_COSINE = 0.999  # of each golden text's embedding to the reference's
-# Short and long, several scripts, numbers, code: what an encoder meets.
+# Short and long, several scripts, numbers, code: what a model meets.
 GOLDEN = (
     "Hello, world!",
     "Тест!",
@@ -40,13 +39,14 @@ GOLDEN = (
 
 
 class Engine(Protocol):
-    """An encoder with its pooling, compiled for a device."""
+    """A model with its pooling or its head, compiled for a device."""
 
     name: str  # what it is, for people: library, number format, device
     multiple: int  # of how many tokens it wants its texts to be, for the fewest shapes
 
-    def forward(self, ids: Tokens, mask: Tokens) -> Vectors:
-        """`mask` is 1 where `ids` holds a token of the text, 0 where it is padded."""
+    def forward(self, *inputs: Tokens) -> Outputs:
+        """Of ids, mask (1 where a token of the text is, 0 where it is padded) and, for a model that
+        tells the texts of a pair apart, types."""
 
     def use_threads(self, threads: int) -> None:
         """From now on compute with this many threads."""
@@ -66,29 +66,62 @@ class Choice:
     reason: str
 
 
-def choose(candidates: Iterator[Candidate], reference: Engine, ids: Tokens, mask: Tokens) -> Choice:
-    """The first candidate that agrees with the reference on the golden texts, given as tokens.
+@dataclass(frozen=True)
+class Measure:
+    """How near an engine's outputs have to be to the reference's."""
 
-    Raises ModelError if none does.
+    name: str
+    least: float
+    of: Callable[[Outputs, Outputs], float]  # found, wanted; NaN if a number isn't finite
+
+
+def _least_cosine(found: Outputs, wanted: Outputs) -> float:
+    norms = numpy.linalg.norm(found, axis=1) * numpy.linalg.norm(wanted, axis=1)
+    with numpy.errstate(invalid="ignore", divide="ignore"):
+        return float(((found * wanted).sum(axis=1) / norms).min())
+
+
+def _likeness(found: Outputs, wanted: Outputs) -> float:
+    with numpy.errstate(invalid="ignore", divide="ignore"):
+        apart = numpy.linalg.norm(found - wanted) / numpy.linalg.norm(wanted)
+        return float(1 - apart)
+
+
+# Of embeddings their direction counts, text by text.
+DIRECTION = Measure("least cosine", 0.999, _least_cosine)
+# Of a head's outputs their size counts too, and there may be only one for a text: all of them
+# together are one vector. To be off by 4 % of its length is what a cosine of 0.999 allows.
+LIKENESS = Measure("likeness", 0.96, _likeness)
+
+
+def choose(
+    candidates: Iterator[Candidate],
+    reference: Engine,
+    golden: tuple[Tokens, ...],
+    measure: Measure,
+) -> Choice:
+    """The first candidate that agrees with the reference on the golden texts.
+
+    Raises ModelError if none does, or if the model itself can't read them.
     """
-    wanted = reference.forward(ids, mask)
+    wanted = _wanted(reference, golden)
     refused = []
     for candidate in candidates:
         try:
             engine = candidate.make()
-            least = 1.0 if engine is reference else _least_cosine(engine.forward(ids, mask), wanted)
+            alike = 1.0 if engine is reference else measure.of(engine.forward(*golden), wanted)
         except Exception as error:  # noqa: BLE001 - each library fails in ways of its own
             refused.append(f"{candidate.name} failed: {type(error).__name__}: {error}")
             log.warning("%s", refused[-1])
             continue
-        if least >= LEAST_COSINE:
-            found = f"least cosine to torch fp32 on {len(wanted)} golden texts: {least:.6f}"
+        if alike >= measure.least:
+            found = f"{measure.name} to torch fp32 on {len(wanted)} golden texts: {alike:.6f}"
             if engine is reference:
                 found = "it is the reference itself"
             return Choice(engine, "; ".join([f"{engine.name}: {found}", *refused]))
         refused.append(
-            f"{candidate.name} refused: cosine {least:.6f} to torch fp32 on a golden text, "
-            f"at least {LEAST_COSINE} is asked for"
+            f"{candidate.name} refused: {measure.name} {alike:.6f} to torch fp32 on the golden "
+            f"texts, at least {measure.least} is asked for"
         )
         log.warning("%s", refused[-1])
     raise ModelError(
@@ -98,8 +131,17 @@ def choose(candidates: Iterator[Candidate], reference: Engine, ids: Tokens, mask
     )
 
 
-def _least_cosine(found: Vectors, wanted: Vectors) -> float:
-    """Of the rows; NaN, which no bound admits, if a number isn't finite."""
-    norms = numpy.linalg.norm(found, axis=1) * numpy.linalg.norm(wanted, axis=1)
-    with numpy.errstate(invalid="ignore", divide="ignore"):
-        return float(((found * wanted).sum(axis=1) / norms).min())
+def _wanted(reference: Engine, golden: tuple[Tokens, ...]) -> Outputs:
+    try:
+        wanted = reference.forward(*golden)
+    except Exception as error:
+        raise ModelError(
+            f"The model fails on a plain text: {type(error).__name__}: {error}. Its config.json, "
+            "tokenizer and weights don't belong together, or Velo can't serve its architecture."
+        ) from error
+    if not numpy.isfinite(wanted).all():
+        raise ModelError(
+            "What the model makes of a plain text is infinite or not a number: its weights are "
+            "broken, or their training failed. Take others."
+        )
+    return wanted

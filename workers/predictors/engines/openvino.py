@@ -13,8 +13,8 @@ import torch
 import transformers
 from django.conf import settings
 
-from workers.predictors.engines import Tokens, Vectors
-from workers.predictors.engines.torch import Pooled
+from workers.predictors.engines import Outputs, Tokens
+from workers.predictors.engines.torch import Computed
 
 # Without this its converter reports each conversion to Google Analytics.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -23,6 +23,10 @@ import openvino  # noqa: E402
 log = logging.getLogger(__name__)
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+# One for all models, as long as the process lives. It gives the thread that first uses it a stack
+# for signals, and frees that when it goes: if another thread lets it go, the first one's next
+# signal ends the process.
+CORE = openvino.Core()
 
 
 class OpenVINOEngine:
@@ -30,24 +34,23 @@ class OpenVINOEngine:
     # 160 MB in its first minute and was no faster.
     multiple = 4
 
-    def __init__(self, model: Pooled, dtype: str, threads: int, version: str) -> None:
-        """`version` names the weights: what was converted for it before is read from disk."""
+    def __init__(self, model: Computed, dtype: str, threads: int, digest: str) -> None:
+        """`digest` is that of the weights: what was converted of them before is read from disk."""
         self.name = f"OpenVINO {openvino.__version__.partition('-')[0]} {dtype} on cpu"
-        self._core = openvino.Core()
-        self._graph = _graph(self._core, model, version)
+        self._graph = _graph(model, digest)
         self._dtype = dtype
         self._threads = 0
         self.use_threads(threads)
 
-    def forward(self, ids: Tokens, mask: Tokens) -> Vectors:
-        outputs = self._request.infer({0: ids, 1: mask}, share_inputs=True)
-        found: Vectors = outputs[0]
+    def forward(self, *inputs: Tokens) -> Outputs:
+        outputs = self._request.infer(dict(enumerate(inputs)), share_inputs=True)
+        found: Outputs = outputs[0]
         return found
 
     def use_threads(self, threads: int) -> None:
         if threads == self._threads:
             return
-        compiled = self._core.compile_model(
+        compiled = CORE.compile_model(
             self._graph,
             "CPU",
             {
@@ -66,40 +69,41 @@ class OpenVINOEngine:
 
 def computes_bf16() -> bool:
     """With units of its own."""
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _graph(core: openvino.Core, model: Pooled, version: str) -> openvino.Model:
+def _graph(model: Computed, digest: str) -> openvino.Model:
     """The model in OpenVINO's own form, from disk where it is there.
 
     That form is kept, and not what is compiled of it: reading it and compiling took 0.15 s where
     importing the compiled form took 0.54 s (all-MiniLM-L6-v2), and processes share its pages.
     """
-    made_by = f"{openvino.__version__} {torch.__version__} {transformers.__version__}"
-    kept = f"{version}-{hashlib.sha256(made_by.encode()).hexdigest()[:8]}"
+    versions = f"{openvino.__version__} {torch.__version__} {transformers.__version__}"
+    made_of = f"{digest} {model.graph} {model.takes} {versions}"
+    kept = f"{digest[:12]}-{model.graph}-{hashlib.sha256(made_of.encode()).hexdigest()[:8]}"
     folder = settings.VELO_VAR / "openvino" / kept
     try:
-        return core.read_model(folder / "model.xml")
+        return CORE.read_model(folder / "model.xml")
     except RuntimeError:
         if folder.exists():
             log.warning("%s can't be read; converting the model anew", folder)
     graph = _convert(model)
     try:
         _keep(graph, folder)
-        return core.read_model(folder / "model.xml")
+        return CORE.read_model(folder / "model.xml")
     except (OSError, RuntimeError) as error:
         log.warning("the converted model can't be kept in %s: %s", folder, error)
         return graph
 
 
-def _convert(model: Pooled) -> openvino.Model:
+def _convert(model: Computed) -> openvino.Model:
     example = torch.ones(2, 8, dtype=torch.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of shapes that tracing takes for constant; we say not
         return openvino.convert_model(
             model,
-            example_input=(example, example),
-            input=[openvino.PartialShape([-1, -1])] * 2,
+            example_input=(example,) * model.takes,
+            input=[openvino.PartialShape([-1, -1])] * model.takes,
         )
 
 

@@ -7,21 +7,31 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from workers import host
-from workers.predictors.engines import Tokens, Vectors
+from workers.predictors.engines import Outputs, Tokens
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-class Pooled(torch.nn.Module):
-    """An encoder and its pooling: ids and mask (texts, tokens) to (texts, dimensions)."""
+class Computed(torch.nn.Module):
+    """What an engine computes: ids, mask and, if it takes three, token types, each of the shape
+    (texts, tokens), to numbers of the shape (texts, …)."""
 
-    def __init__(self, encoder: PreTrainedModel, pooling: str) -> None:
+    def __init__(self, model: PreTrainedModel, graph: str, takes: int = 2) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.model = model
+        self.graph = graph  # what is computed, for telling apart graphs of the same weights
+        self.takes = takes  # how many inputs
+
+
+class Pooled(Computed):
+    """An encoder and its pooling: to (texts, dimensions)."""
+
+    def __init__(self, model: PreTrainedModel, pooling: str) -> None:
+        super().__init__(model, f"embed-{pooling}")
         self.pooling = pooling  # as in folder.Layout
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        hidden = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         if self.pooling == "cls":
             return hidden[:, 0]
         if self.pooling == "lasttoken":
@@ -34,10 +44,26 @@ class Pooled(torch.nn.Module):
         return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
 
 
+class Scored(Computed):
+    """A model with a head for whole texts: to logits, (texts, labels)."""
+
+    def forward(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
+        more = {} if types is None else {"token_type_ids": types}
+        return self.model(input_ids=ids, attention_mask=mask, **more).logits.float()
+
+
+class Tagged(Computed):
+    """A model with a head for tokens: to logits, (texts, tokens, labels), 0 for padding."""
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        logits = self.model(input_ids=ids, attention_mask=mask).logits.float()
+        return logits * mask.unsqueeze(-1)
+
+
 class TorchEngine:
     multiple = 1
 
-    def __init__(self, model: Pooled, dtype: str, device: str) -> None:
+    def __init__(self, model: Computed, dtype: str, device: str) -> None:
         self.name = f"torch {torch.__version__.partition('+')[0]} {dtype} on {device}"
         self._device = torch.device(device)
         if (dtype, device) != ("fp32", "cpu"):
@@ -46,11 +72,9 @@ class TorchEngine:
         self._model = model
 
     @torch.inference_mode()
-    def forward(self, ids: Tokens, mask: Tokens) -> Vectors:
-        vectors = self._model(
-            torch.from_numpy(ids).to(self._device), torch.from_numpy(mask).to(self._device)
-        )
-        found: Vectors = vectors.cpu().numpy()
+    def forward(self, *inputs: Tokens) -> Outputs:
+        outputs = self._model(*(torch.from_numpy(one).to(self._device) for one in inputs))
+        found: Outputs = outputs.cpu().numpy()
         return found
 
     def use_threads(self, threads: int) -> None:

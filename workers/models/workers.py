@@ -1,49 +1,15 @@
-"""The tables: which model versions exist, who runs them, how fast they answer.
-
-The admin and /stat read through the same QuerySets, so that the two can't disagree.
-"""
+"""Who runs what: one row for each worker process, alive or not."""
 
 from datetime import timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Case, ExpressionWrapper, F, Q, QuerySet, Value, When
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from workers.figures import BatchFigures
-from workers.histogram import Histogram
+from workers.models.versions import ModelVersion
 from workers.rescue import Loss
-
-
-class ModelVersion(models.Model):
-    """One set of weights. A worker that loads it for the first time registers it."""
-
-    class State(models.TextChoices):
-        REGISTERED = "registered"  # known; no worker has loaded it yet
-        READY = "ready"  # a worker has loaded it and warmed it up
-        REJECTED = "rejected"  # it could not be loaded
-
-    name = models.CharField(max_length=200)
-    version = models.CharField(max_length=64, help_text="Made from the content of its files.")
-    source = models.CharField(max_length=1000, help_text="Where its files were read.")
-    task = models.CharField(max_length=32)
-    dimensions = models.PositiveIntegerField(help_text="Numbers in one answer.")
-    engine = models.TextField(
-        blank=True, help_text="What computes it, and why; as the last worker that loaded it chose."
-    )
-    state = models.CharField(max_length=16, choices=State, default=State.REGISTERED)
-    first_seen = models.DateTimeField(auto_now_add=True)
-
-    class Meta:
-        ordering = ["-first_seen"]
-        constraints = [
-            models.UniqueConstraint(fields=["name", "version"], name="one_row_per_model_version")
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.name}@{self.version}"
 
 
 class WorkerQuerySet(QuerySet["Worker"]):
@@ -56,6 +22,10 @@ class WorkerQuerySet(QuerySet["Worker"]):
 
     def alive(self) -> "WorkerQuerySet":
         return self.filter(self._living())
+
+    def holding(self, label: str) -> "WorkerQuerySet":
+        """Those that have this version in memory, or are loading it."""
+        return self.filter(held__has_key=label)
 
     def batch_figures(self) -> BatchFigures:
         """Of all these workers together."""
@@ -102,10 +72,18 @@ class Worker(models.Model):
     host = models.CharField(max_length=64, help_text="The machine, whatever its containers say.")
     pid = models.PositiveIntegerField("PID")
     queues = models.CharField(max_length=1000)
+    follows = models.BooleanField(
+        default=True, help_text="It holds what the admin says, and no versions of its own choice."
+    )
     state = models.CharField(max_length=16, choices=State, default=State.LOADING)
     note = models.TextField(blank=True)
     model_version = models.ForeignKey(
-        ModelVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="workers"
+        ModelVersion,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="workers",
+        help_text="The first of those it holds.",
     )
     started = models.DateTimeField(db_default=Now())
     last_seen = models.DateTimeField(db_default=Now(), db_index=True)
@@ -120,6 +98,9 @@ class Worker(models.Model):
     model_time = models.FloatField(
         null=True, blank=True, help_text="Mean seconds in the model, last 1000 calls."
     )
+    held = models.JSONField(
+        default=dict, help_text="Each version it holds or is told to: its state, and figures."
+    )
     engine = models.TextField(blank=True, help_text="What computes the model here, and why.")
     batches = models.JSONField(default=dict, help_text="Sizes and padding, since the start.")
 
@@ -131,51 +112,7 @@ class Worker(models.Model):
     def __str__(self) -> str:
         return self.id
 
-
-class LatencySample(models.Model):
-    """How long one stage took in one minute with one version, over all processes."""
-
-    class Stage(models.TextChoices):
-        QUEUE = "queue"  # from enqueue to the worker's start
-        MODEL = "model"  # in the model
-        RESPONSE = "response"  # from HTTP in to HTTP out
-
-    minute = models.DateTimeField()
-    stage = models.CharField(max_length=16, choices=Stage)
-    model_version = models.ForeignKey(
-        ModelVersion, on_delete=models.CASCADE, related_name="latency"
-    )
-    count = models.PositiveIntegerField(default=0)
-    total = models.FloatField(default=0.0, help_text="Seconds.")
-    buckets = models.JSONField(default=dict)
-
-    class Meta:
-        ordering = ["-minute", "stage"]
-        verbose_name = "latency"
-        verbose_name_plural = "latencies"
-        constraints = [
-            models.UniqueConstraint(
-                fields=["minute", "stage", "model_version"], name="one_row_per_minute_and_stage"
-            )
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.stage}, {self.minute:%Y-%m-%d %H:%M}"
-
     @property
-    def histogram(self) -> Histogram:
-        return Histogram(self.buckets, self.total)
-
-    @histogram.setter
-    def histogram(self, value: Histogram) -> None:
-        self.buckets, self.total, self.count = value.to_json(), value.total, value.count
-
-
-def prune() -> dict[str, int]:
-    """Delete what is older than VELO_STATS_DAYS; returns the number of rows by table."""
-    oldest = timezone.now() - timedelta(days=settings.VELO_STATS_DAYS)
-    deleted: dict[str, Any] = {
-        "latency": LatencySample.objects.filter(minute__lt=oldest).delete()[0],
-        "workers": Worker.objects.filter(last_seen__lt=oldest).delete()[0],
-    }
-    return deleted
+    def serves(self) -> list[str]:
+        """Labels of the versions that it has in memory."""
+        return [label for label, one in self.held.items() if one["state"] == "ready"]

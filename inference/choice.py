@@ -1,0 +1,220 @@
+"""Which version answers a request: by the plan, by who is there, and by chance where shares are.
+
+Nothing here reads or waits; routing.py brings what is known.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from inference.errors import NotServing, NoWorker, UnknownModel, UnknownVersion
+from workers.leases import Registration
+from workers.plan import Plan, PlannedModel, Share
+
+SHOWN = 20  # names that an error lists
+SHOWN_CHARS = 100  # of a name that a caller has sent
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a caller says about who shall answer."""
+
+    model: str | None = None  # None: the default one
+    version: str | None = None  # pins it
+    key: str | None = None  # equal keys get the same version, as long as the shares don't shrink
+
+
+@dataclass(frozen=True)
+class Known:
+    """The plan, and how many workers there are for it."""
+
+    plan: Plan | None = None
+    holders: Mapping[str, int] = field(default_factory=dict)  # by label: workers that serve it
+    declared: Mapping[str, int] = field(default_factory=dict)  # and that were started with it
+
+    @classmethod
+    def of(cls, plan: Plan | None, registered: Iterable[Registration]) -> "Known":
+        holders: Counter[str] = Counter()
+        declared: Counter[str] = Counter()
+        for worker in registered:
+            holders.update(worker.queues)
+            if worker.declares in worker.queues:
+                declared[worker.declares] += 1
+        return cls(plan, holders, declared)
+
+    def serving(self, model: PlannedModel) -> list[str]:
+        """Its versions that a worker serves."""
+        held = (label.rpartition("@") for label, count in self.holders.items() if count)
+        return sorted(version for name, _, version in held if name == model.name)
+
+
+class Point(NamedTuple):
+    """Three independent draws, each from 0 to below 1."""
+
+    swap: float
+    canary: float
+    shadow: float
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a request goes."""
+
+    label: str  # "name@version"
+    kind: str
+    schema: Mapping[str, Any] | None = None  # of the input, if the version has its own
+    pinned: bool = False  # the caller wants this version and no other
+    shadow: str | None = None  # the label of the version that gets a copy
+    drawn: float = 0.0  # below the canary's share: the canary's
+
+
+def choose(
+    known: Known,
+    asked: Asked,
+    draw: Callable[[str], Point],
+    without: Collection[str] = frozenset(),
+) -> Route:
+    """`draw` gives a point for a model's name. `without`: labels that nobody serves any more.
+
+    Raises UnknownModel, UnknownVersion, NotServing and NoWorker.
+    """
+    if known.plan is None:
+        raise NoWorker
+    model = _model(known.plan, asked.model)
+    if asked.version is not None:
+        return _pinned(known, model, asked.version)
+    point = draw(model.name)
+    label = _main(known, model, asked, point.swap, without)
+    answering = known.plan.models.get(label.rpartition("@")[0], model)
+    drawn = point.canary if asked.key is None else _hashed(answering.name, asked.key)
+    canary = _served(known, answering, answering.canary, drawn)
+    if canary and canary not in without:
+        label = canary
+    shadow = _served(known, answering, answering.shadow, point.shadow)
+    return Route(
+        label,
+        answering.kind,
+        _schema(known.plan, label),
+        shadow=None if shadow == label else shadow,
+        drawn=drawn,
+    )
+
+
+def _model(plan: Plan, name: str | None) -> PlannedModel:
+    model = plan.models.get((plan.default if name is None else name) or "")
+    if model:
+        return model
+    if name is None:
+        raise NoWorker(
+            "No model is the default one. Choose it in the admin, under models, or start a worker."
+        )
+    raise UnknownModel(
+        f"There is no model {name[:SHOWN_CHARS]!r}. Known: {_listed(sorted(plan.models))}."
+    )
+
+
+def _pinned(known: Known, model: PlannedModel, version: str) -> Route:
+    label = f"{model.name}@{version}"
+    assert known.plan is not None
+    if known.holders.get(label):  # perhaps not in the plan yet: the database was away
+        return Route(label, model.kind, _schema(known.plan, label), pinned=True)
+    if version not in model.versions:
+        states = [f"{one.version} ({one.state})" for one in model.versions.values()]
+        raise UnknownVersion(
+            f"{model.name} has no version {version[:SHOWN_CHARS]!r}. Known: {_listed(states)}."
+        )
+    raise not_serving(known, model, version)
+
+
+def not_serving(known: Known, model: PlannedModel, version: str) -> NotServing:
+    others = [other for other in known.serving(model) if other != version]
+    state = f" (it is {model.versions[version].state})" if version in model.versions else ""
+    return NotServing(
+        f"No worker serves {model.name}@{version}{state}. Versions of {model.name} that are "
+        f"served: {_listed(others)}. Ask one of them, or let this one serve: activate it in the "
+        "admin, or start a worker with it."
+    )
+
+
+def unanswered(known: Known, label: str) -> NotServing | NoWorker:
+    """The error for who wants this version and no other, whose last worker has just gone."""
+    name, _, version = label.rpartition("@")
+    model = known.plan.models.get(name) if known.plan else None
+    if model and any(other != version for other in known.serving(model)):
+        return not_serving(known, model, version)
+    return NoWorker()
+
+
+def _main(
+    known: Known, model: PlannedModel, asked: Asked, swap: float, without: Collection[str]
+) -> str:
+    """The label, but for the canary's share."""
+    declared = _declared(known, model, every=asked.model is None)
+    if left := {label: count for label, count in declared.items() if label not in without}:
+        return _weighted(left, swap if asked.key is None else _hashed("", asked.key))
+    if model.active:
+        label = f"{model.name}@{model.active}"
+        if label not in without:
+            return label
+    if declared or model.active:
+        raise NoWorker
+    nothing = f"{model.name} has no active version, and no worker was started with one."
+    if asked.model is None:
+        raise NoWorker(f"{nothing} Activate one in the admin, or start a worker.")
+    raise NotServing(
+        f"{nothing} These of its versions can be asked by their own address: "
+        f"{_listed(known.serving(model))}. Activate one in the admin."
+    )
+
+
+def _declared(known: Known, model: PlannedModel, *, every: bool) -> dict[str, int]:
+    """What workers were started with; of `every` model that follows the environment, or this one.
+
+    A model that isn't in the plan follows the environment: the database was away when its worker
+    came, and will say so.
+    """
+    if not model.follows_environment or known.plan is None:
+        return {}
+    found = {}
+    for label, count in known.declared.items():
+        name = label.rpartition("@")[0]
+        other = known.plan.models.get(name)
+        if name == model.name or (every and (other is None or other.follows_environment)):
+            found[label] = count
+    return found
+
+
+def _weighted(counts: Mapping[str, int], drawn: float) -> str:
+    labels = sorted(counts)
+    rest = drawn * sum(counts.values())
+    for label in labels[:-1]:
+        rest -= counts[label]
+        if rest < 0:
+            return label
+    return labels[-1]
+
+
+def _served(known: Known, model: PlannedModel, share: Share | None, drawn: float) -> str | None:
+    """The label of a version that has a share of the requests, if this one is in it."""
+    if share is None or drawn >= share.percent / 100:
+        return None
+    label = f"{model.name}@{share.version}"
+    return label if known.holders.get(label) else None
+
+
+def _hashed(name: str, key: str) -> float:
+    """From 0 to below 1, the same in every process. A key in a share stays in a greater one."""
+    words = f"{name}\0{key}".encode("utf-8", "surrogatepass")
+    return (int.from_bytes(blake2b(words, digest_size=8).digest()) >> 11) / 2**53
+
+
+def _schema(plan: Plan, label: str) -> Mapping[str, Any] | None:
+    version = plan.version(label)
+    return version.schemas.get("input") if version else None
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return (", ".join(names[:SHOWN]) or "none") + more

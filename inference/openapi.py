@@ -1,0 +1,131 @@
+"""Puts into the Swagger schema what the models at hand take and give: drf-spectacular's hooks."""
+
+import re
+from copy import deepcopy
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from inference import dispatch
+from inference.errors import APIError
+from inference.kinds import CONTRACTS, SCHEMAS, Contract
+from workers.models.versions import Kind
+from workers.plan import Plan, PlannedModel
+
+DEFAULT = "/transform"
+MODEL = "/models/{model}/transform"
+VERSION = "/models/{model}/versions/{version}/transform"
+OWN_REFERENCES = re.compile(rb'"\$(ref|defs|dynamicRef)"')
+JSON = "application/json"
+
+
+def require_bodies(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """Says that a body must come: drf-spectacular doesn't where its schema is given by hand."""
+    for operations in result["paths"].values():
+        for operation in operations.values():
+            if "requestBody" in operation:
+                operation["requestBody"]["required"] = True
+    return result
+
+
+def describe_models(result: dict[str, Any], request: Any, **kwargs: Any) -> dict[str, Any]:
+    """/transform is described as the default model; each model gets an address of its own, in place
+    of the one for all. Where no models are known, all kinds are described."""
+    plan = _plan() if request else Plan()
+    components = result.setdefault("components", {}).setdefault("schemas", {})
+    components |= deepcopy(SCHEMAS)
+    paths = result["paths"]
+    default = plan.models.get(plan.default or "")
+    operation = paths[DEFAULT]["post"]
+    if default:
+        _describe(operation, CONTRACTS[default.kind], default)
+        operation["description"] += f" The default model, {default.name}, answers."
+    else:
+        _describe(operation, CONTRACTS[Kind.EMBED])
+    for path in (MODEL, VERSION):
+        _describe_all(paths[path]["post"])
+    result["paths"] = {
+        path: operations
+        for old in paths
+        for path, operations in (
+            _of_each(paths[old], plan) if old == MODEL and plan.models else {old: paths[old]}
+        ).items()
+    }
+    return result
+
+
+def _plan() -> Plan:
+    try:
+        return dispatch.known_plan()
+    except APIError:  # the documentation does without them
+        return Plan()
+
+
+def _of_each(operations: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    found = {}
+    for number, model in enumerate(plan.models.values(), 1):
+        operation = deepcopy(operations["post"])
+        plain = re.sub(r"\W+", "_", model.name, flags=re.ASCII).strip("_")
+        operation["operationId"] = f"transform_model_{number}_{plain}".rstrip("_")
+        operation["parameters"] = [one for one in operation["parameters"] if one["in"] != "path"]
+        _describe(operation, CONTRACTS[model.kind], model)
+        operation["summary"] += f": {model.name}"
+        operation["description"] += " " + (
+            f"Version {model.active} is active."
+            if model.active
+            else "No version is active: those answer that workers were started with."
+        )
+        found[f"/models/{quote(model.name, safe='')}/transform"] = {"post": operation}
+    return found
+
+
+def _describe(
+    operation: dict[str, Any], contract: Contract, model: PlannedModel | None = None
+) -> None:
+    operation["summary"] = contract.summary
+    operation["description"] = contract.description
+    takes, gives = _own(model, "input"), _own(model, "output")
+    _fill(
+        operation,
+        takes or _component(contract.takes),
+        {} if takes else {name: {"value": value} for name, value in contract.inputs.items()},
+        gives or _component(contract.gives),
+        {} if gives else {"Example": {"value": contract.output}},
+    )
+
+
+def _describe_all(operation: dict[str, Any]) -> None:
+    """Of every kind. `anyOf`, since a text is what several of them take."""
+    contracts = {kind: one for kind, one in CONTRACTS.items() if kind != Kind.SLEEP}
+    takes = dict.fromkeys(one.takes for one in contracts.values())
+    gives = dict.fromkeys(one.gives for one in contracts.values())
+    _fill(
+        operation,
+        {"anyOf": [_component(name) for name in takes]},
+        {
+            f"{kind}: {name}": {"value": value}
+            for kind, one in contracts.items()
+            for name, value in one.inputs.items()
+        },
+        {"anyOf": [_component(name) for name in gives]},
+        {str(kind): {"value": one.output} for kind, one in contracts.items()},
+    )
+
+
+def _fill(operation: dict[str, Any], takes: Any, inputs: Any, gives: Any, outputs: Any) -> None:
+    operation["requestBody"]["content"] = {JSON: {"schema": takes, "examples": inputs}}
+    operation["responses"]["200"]["content"] = {JSON: {"schema": gives, "examples": outputs}}
+
+
+def _component(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _own(model: PlannedModel | None, side: str) -> dict[str, Any] | None:
+    """The schema that the active version has brought, if it can stand inside another document."""
+    version = model.versions.get(model.active or "") if model else None
+    schema = version.schemas.get(side) if version else None
+    if not isinstance(schema, dict) or OWN_REFERENCES.search(orjson.dumps(schema)):
+        return None
+    return {name: value for name, value in schema.items() if not name.startswith("$")}

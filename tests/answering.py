@@ -1,0 +1,102 @@
+"""What the web side finds in Redis, without a worker: a plan, leases, and answers by hand."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from rq.job import Job
+from rq.results import Result
+
+from inference.routing import routes
+from workers import leases, plan, queue
+from workers.jobs import Prediction
+from workers.plan import Plan, PlannedModel, PlannedVersion
+from workers.wire import JSONSerializer
+
+
+def version(model: str, name: str, state: str = "ready", **fields: Any) -> PlannedVersion:
+    known: dict[str, Any] = {"source": "", "digest": "", "options": {}, "memory": None}
+    known |= {"dimensions": 2, "schemas": {}} | fields
+    return PlannedVersion(model, name, state, **known)
+
+
+def model(name: str, *versions: str, kind: str = "embed", **fields: Any) -> PlannedModel:
+    known = {one: version(name, one) for one in versions}
+    return PlannedModel(name, kind, **{"follows_environment": False, "versions": known} | fields)
+
+
+def plan_of(*models: PlannedModel) -> Plan:
+    """The first one is the default."""
+    return Plan(models[0].name if models else None, {one.name: one for one in models})
+
+
+def publish(published: Plan, workers: Mapping[str, list[str]]) -> None:
+    """`workers`: what each serves; the first is the version that it was started with."""
+    queue.connection().set(plan.KEY, published.to_json())
+    for worker, labels in workers.items():
+        leases.of_this_process(worker, labels, labels[0]).renew(anew=True)
+    routes().refresh()
+
+
+def leave(worker: str) -> None:
+    for registration in leases.registered():
+        if registration.worker == worker:
+            registration.give_back()
+
+
+def lose(worker: str) -> None:
+    """As if it had died, and nobody had noticed: it is in the registry still."""
+    for registration in leases.registered():
+        if registration.worker == worker:
+            with queue.connection().pipeline() as pipeline:
+                for key in registration.leases:
+                    pipeline.zrem(key, worker)
+                pipeline.execute()
+
+
+def waiting(label: str) -> list[str]:
+    """Ids of the jobs."""
+    return [entry.decode() for entry in queue.connection().lrange(queue.queue(label).key, 0, -1)]
+
+
+def arguments(job_id: str) -> list[Any]:
+    job = Job.fetch(job_id, queue.connection(), JSONSerializer)
+    return list(job.args)
+
+
+def prediction(output: Any, label: str) -> Prediction:
+    return Prediction(output, label, "by hand", 3, False, 0.001, 0.01)
+
+
+def write(job_id: str, value: Any, kind: Result.Type = Result.Type.SUCCESSFUL) -> None:
+    """As a worker does."""
+    result = Result(job_id, kind, queue.connection(), return_value=value, serializer=JSONSerializer)
+    result.save(ttl=60)
+
+
+@contextmanager
+def answering(
+    labels: list[str], answer: Callable[[str, Any], Any] = lambda label, data: [0.6, 0.8]
+) -> Iterator[list[tuple[str, list[Any]]]]:
+    """A thread that answers what these queues get, as workers would; and what it has got."""
+    got: list[tuple[str, list[Any]]] = []
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            for label in labels:
+                while job_id := queue.connection().lpop(queue.queue(label).key):
+                    found = arguments(job_id.decode())
+                    got.append((label, found))
+                    write(job_id.decode(), asdict(prediction(answer(label, found[0]), label)))
+            over.wait(0.002)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield got
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,113 @@
+"""What the Swagger schema says of the models that are there, and without any."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.validation import validate_schema
+
+from inference.errors import APIError
+from inference.kinds import CONTRACTS, SCHEMAS
+from tests.answering import model, plan_of, publish, version
+from workers.models.versions import Kind
+from workers.plan import PlannedModel
+
+EACH = "/models/{model}/transform"
+PINNED = "/models/{model}/versions/{version}/transform"
+
+
+def schema(*models: PlannedModel) -> Any:
+    publish(plan_of(*models), {})
+    found = Client().get("/schema").json()
+    validate_schema(found)
+    return found
+
+
+def takes(found: Any, path: str) -> Any:
+    return found["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+
+
+def gives(found: Any, path: str) -> Any:
+    responses = found["paths"][path]["post"]["responses"]
+    return responses["200"]["content"]["application/json"]["schema"]
+
+
+def component(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def kinds_of_errors(kind: type[APIError] = APIError) -> set[type[APIError]]:
+    found = set(kind.__subclasses__())
+    return found.union(*map(kinds_of_errors, found))
+
+
+def test_each_kind_has_a_contract_whose_examples_keep_it() -> None:
+    assert set(CONTRACTS) == set(Kind.values)
+    for contract in CONTRACTS.values():
+        assert {contract.takes, contract.gives} <= SCHEMAS.keys()
+        for example in contract.inputs.values():
+            assert contract.check(example, None) == example
+
+
+@pytest.mark.usefixtures("redis")
+def test_each_model_has_an_address_of_its_own_described_by_its_kind() -> None:
+    found = schema(
+        model("first", "1", active="1", kind="classify"),
+        model("second.я", "1", kind="rerank"),
+        model("third", "1", kind="embed"),
+    )
+    assert EACH not in found["paths"]
+    assert takes(found, "/transform") == component("Text")
+    assert gives(found, "/transform") == gives(found, "/models/first/transform")
+    assert gives(found, "/transform") == component("Scores")
+    assert takes(found, "/models/second.%D1%8F/transform") == component("QueryAndTexts")
+    operations = [found["paths"][path]["post"] for path in found["paths"] if "/models/" in path]
+    assert len({operation["operationId"] for operation in operations}) == 4
+    [first, second, *_] = operations
+    assert "Version 1 is active" in first["description"]
+    assert "No version is active" in second["description"]
+    assert [one["name"] for one in first["parameters"] if one["in"] == "path"] == []
+
+
+@pytest.mark.usefixtures("redis")
+def test_a_version_may_bring_its_own_schema() -> None:
+    plain = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    with_references = {"$ref": "#/$defs/n", "$defs": {"n": {"type": "integer"}}}
+    schemas = {"input": {"$schema": "…", **plain}, "output": with_references}
+    versions = {"1": version("own", "1", schemas=schemas)}
+    found = schema(model("own", kind="custom", active="1", versions=versions))
+    assert takes(found, "/models/own/transform") == plain
+    body = found["paths"]["/models/own/transform"]["post"]["requestBody"]["content"]
+    assert not body["application/json"]["examples"]
+    assert gives(found, "/models/own/transform") == component("Anything")
+
+
+@pytest.mark.usefixtures("redis")
+def test_one_version_may_be_of_any_kind() -> None:
+    found = schema(model("a", "1", active="1"))
+    names = {one["$ref"].rpartition("/")[2] for one in gives(found, PINNED)["anyOf"]}
+    assert names == {contract.gives for contract in CONTRACTS.values()}
+
+
+def test_without_redis_all_kinds_are_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inference.dispatch.routes", None)  # nobody asks
+    found = SchemaGenerator().get_schema(request=None, public=True)
+    assert takes(found, "/transform") == component("Text")
+    assert "anyOf" in takes(found, EACH)
+
+
+@pytest.mark.usefixtures("redis")
+def test_every_error_of_an_address_is_there_with_an_example() -> None:
+    found = schema()
+    codes = {
+        example["value"].get("code")
+        for operations in found["paths"].values()
+        for operation in operations.values()
+        for status, response in operation["responses"].items()
+        for content in response["content"].values()
+        for example in content.get("examples", {}).values()
+        if status >= "400"
+    }
+    assert codes >= {kind.default_code for kind in kinds_of_errors()}
+    assert found["paths"][PINNED]["post"]["responses"].keys() >= {"404", "409"}

@@ -1,0 +1,137 @@
+"""The versions in a worker's memory: which it shall hold, and in what state each is."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from django.conf import settings
+
+from workers import host, predictors, sources
+from workers.latency import Recorder
+from workers.plan import Plan, PlannedVersion
+from workers.predictors import ModelError, Spec, memory
+from workers.runner import Runner
+
+log = logging.getLogger(__name__)
+
+
+class State(StrEnum):
+    LOADING = "loading"  # is read and warmed up, beside those that serve
+    READY = "ready"  # takes requests
+    LEAVING = "leaving"  # takes no more; what it has in hand is finished
+    WAITING = "waiting"  # there is no memory for it
+    FAILED = "failed"  # it couldn't be loaded
+
+
+@dataclass
+class Held:
+    """One version in this worker, or on its way there."""
+
+    label: str
+    memory: int | None  # bytes
+    state: State = State.LOADING
+    error: str = ""
+    runner: Runner | None = None
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def change(self, state: State, error: str = "") -> None:
+        self.state, self.error, self.since = state, error, datetime.now(UTC)
+
+    def to_json(self) -> dict[str, Any]:
+        runner = self.runner
+        return {
+            "state": self.state.value,
+            "since": self.since.isoformat(),
+            "error": self.error,
+            "memory": self.memory,
+            "engine": runner.predictor.engine_chosen if runner else "",
+            "batches": runner.batches.to_json() if runner else {},
+            "model_time": runner.model_time() if runner else None,
+        }
+
+
+def wanted(
+    plan: Plan | None, declared: Spec | None, named: Sequence[str] = (), follows: bool = True
+) -> list[str]:
+    """Labels of the versions that a worker shall hold, the most important first.
+
+    `named`: those on its command line; `follows`: whether it holds beside them what the admin says,
+    and what it was started with where nobody has decided otherwise.
+    """
+    labels = list(named)
+    if not follows:
+        return labels
+    models = list(plan.models.values()) if plan else []
+    if plan:
+        models.sort(key=lambda model: model.name != plan.default)
+    if declared and serves_declared(plan, declared):
+        labels.append(declared.label)
+    for model in models:
+        for version in model.wanted():
+            # Where the environment decides, each worker has a version of its own.
+            if not (model.follows_environment and version == model.active):
+                labels.append(f"{model.name}@{version}")
+    return list(dict.fromkeys(labels))
+
+
+def serves_declared(plan: Plan | None, declared: Spec) -> bool:
+    """Whether a worker serves the version that it was started with, whatever else is active."""
+    model = plan.models.get(declared.name) if plan else None
+    return model is None or model.follows_environment
+
+
+def fits(held: Mapping[str, Held], memory: int | None) -> bool:
+    """Beside those that are held. What nobody has measured fits."""
+    budget: int = settings.VELO_WORKER_MEMORY_MB * 1024 * 1024
+    taken = sum(one.memory or 0 for one in held.values() if one.runner)
+    return not budget or taken + (memory or 0) <= budget
+
+
+def spec_of(version: PlannedVersion, kind: str) -> Spec:
+    """What is to be loaded. Raises ModelError if its files are gone, or others than they were."""
+    try:
+        folder = sources.resolve(version.source)
+    except sources.SourceError as error:
+        raise ModelError(str(error)) from error
+    digest = sources.digest(folder) if folder else ""
+    if version.digest and digest != version.digest:
+        raise ModelError(
+            f"The files of {version.label} in {folder} aren't those that were registered (SHA-256 "
+            f"{digest[:12]}… instead of {version.digest[:12]}…). Put them back, or register the "
+            "new ones as a version of their own."
+        )
+    return Spec(version.model, version.version, kind, folder, digest[:12], version.options)
+
+
+def load(spec: Spec, threads: int, worker: str, recorder: Recorder) -> tuple[Runner, int]:
+    """Read and warmed up; and by how many bytes this process has grown. Raises ModelError."""
+    started = time.monotonic()
+    predictors.prepare(spec.kind)  # is there for all versions
+    before = host.resident()
+    try:
+        predictor = predictors.load(spec, threads)
+        runner = Runner(predictor, worker, recorder)
+        runner.use_threads(threads)
+        predictor.warm_up()
+    except (ModelError, OSError):
+        raise
+    except MemoryError as error:
+        raise ModelError(f"{spec.label} needs more memory than there is.") from error
+    log.info(
+        "worker %s: %s is loaded, in %.1f s; engine: %s; a call costs %d tokens besides its own",
+        *(worker, spec.label, time.monotonic() - started),
+        *(predictor.engine_chosen, predictor.call_tokens),
+    )
+    return runner, max(0, host.resident() - before)
+
+
+def free(held: Held) -> None:
+    """Let its memory go."""
+    if held.runner:
+        held.runner.predictor.close()
+        held.runner = None
+    memory.give_back()

@@ -1,0 +1,56 @@
+"""The life of a model version, and every decision about which of them serve.
+
+registered → checking → ready → active → retired, or rejected with the reason:
+
+    registered ──► checking ──► ready ──► active ──► retired
+        ▲           │   ▲         │         ▲           │
+        └───────────┤   ├─────────┤         └───────────┤  a rollback, or activated again
+       interrupted  │   └─────────┴─────────────────────┘  checked again
+                    └────────► rejected ──► checking
+
+A worker's environment (VELO_MODEL_PATH) makes its version active without a check: whoever starts a
+process with it has decided.
+"""
+
+from workers.lifecycle.concluding import conclude, declare
+from workers.lifecycle.deciding import (
+    activate,
+    cancel,
+    make_default,
+    rollback,
+    set_canary,
+    set_shadow,
+)
+from workers.lifecycle.progress import Progress, pending, progress
+from workers.lifecycle.registering import (
+    CHECK,
+    SILENT,
+    give_up_silent_checks,
+    register,
+    request_check,
+)
+from workers.lifecycle.states import NEXT, SERVABLE, Refused, State, move
+
+__all__ = [
+    "CHECK",
+    "NEXT",
+    "SERVABLE",
+    "SILENT",
+    "Progress",
+    "Refused",
+    "State",
+    "activate",
+    "cancel",
+    "conclude",
+    "declare",
+    "give_up_silent_checks",
+    "make_default",
+    "move",
+    "pending",
+    "progress",
+    "register",
+    "request_check",
+    "rollback",
+    "set_canary",
+    "set_shadow",
+]

@@ -1,0 +1,49 @@
+"""What must hold of a version before it is let near requests, or tried out again."""
+
+from django.db.models import Max
+
+from workers.lifecycle.progress import pending
+from workers.lifecycle.states import SERVABLE, Refused, State
+from workers.models import ModelVersion, ServedModel, Worker
+
+
+def must_be_servable(version: ModelVersion) -> None:
+    version.refresh_from_db(fields=["state", "reason", "checked_at"])
+    if version.state in SERVABLE:
+        return
+    cure = {
+        State.REGISTERED: "Check it first.",
+        State.CHECKING: "Wait until its check is over.",
+        State.REJECTED: f"It was rejected: {version.reason}",
+    }
+    raise Refused(f"{version} is {version.state}. {cure.get(State(version.state), '')}".strip())
+
+
+def must_have_met_golden_inputs(version: ModelVersion) -> None:
+    """As they are now. A rollback may go to a version that was never asked for them."""
+    newest = version.model.golden_inputs.aggregate(newest=Max("changed"))["newest"]
+    if newest and (version.checked_at is None or newest > version.checked_at):
+        raise Refused(
+            f"The golden inputs of {version.model_id} are newer than the check of {version}. Check "
+            "it again first."
+        )
+
+
+def must_be_loadable(version: ModelVersion) -> None:
+    """What a worker said of an earlier try would end this one before it has begun."""
+    for worker in Worker.objects.alive().holding(version.label):
+        if worker.held[version.label]["state"] == "failed":
+            raise Refused(
+                f"Worker {worker} couldn't load {version}: {worker.held[version.label]['error']} "
+                "Mend that first; what is left of an earlier try is gone within some seconds."
+            )
+
+
+def must_be_spare(model: ServedModel, version: ModelVersion) -> None:
+    """A check may end in a rejection, and what is rejected must not serve."""
+    roles = [role for role in ("canary", "shadow") if getattr(model, f"{role}_id") == version.pk]
+    if roles:
+        raise Refused(f"{version} is the {roles[0]}. Stop that first.")
+    change = pending(model)
+    if change and change.to_version_id == version.pk:
+        raise Refused(f"{change.by} is activating {version}. Wait for the end, or cancel it.")

@@ -1,0 +1,23 @@
+"""`manage.py check_version`: what a worker starts to try a version out, apart from requests."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from workers import checking, lifecycle
+
+
+class Command(BaseCommand):
+    help = "Run the checks of a version that is being checked; `velo_models check` asks for it."
+    requires_system_checks = []  # the worker has done them
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("pk", type=int, help="The version's primary key.")
+
+    def handle(self, *args: Any, pk: int, **options: Any) -> None:
+        try:
+            version = checking.run(pk)
+        except lifecycle.Refused as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"{version} is {version.state}. {version.reason}".strip())

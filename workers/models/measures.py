@@ -1,0 +1,82 @@
+"""What is measured of a version: how long it takes, and how alike its answers are."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from workers.histogram import Histogram
+from workers.models.versions import ModelVersion
+from workers.models.workers import Worker
+
+
+class LatencySample(models.Model):
+    """How long one stage took in one minute with one version, over all processes."""
+
+    class Stage(models.TextChoices):
+        QUEUE = "queue"  # from enqueue to the worker's start
+        MODEL = "model"  # in the model
+        RESPONSE = "response"  # from HTTP in to HTTP out
+
+    minute = models.DateTimeField()
+    stage = models.CharField(max_length=16, choices=Stage)
+    model_version = models.ForeignKey(
+        ModelVersion, on_delete=models.CASCADE, related_name="latency"
+    )
+    count = models.PositiveIntegerField(default=0)
+    total = models.FloatField(default=0.0, help_text="Seconds.")
+    failed = models.PositiveIntegerField(default=0, help_text="Requests without an answer.")
+    buckets = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["-minute", "stage"]
+        verbose_name = "latency"
+        verbose_name_plural = "latencies"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["minute", "stage", "model_version"], name="one_row_per_minute_and_stage"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.stage}, {self.minute:%Y-%m-%d %H:%M}"
+
+    @property
+    def histogram(self) -> Histogram:
+        return Histogram(self.buckets, self.total)
+
+    @histogram.setter
+    def histogram(self, value: Histogram) -> None:
+        self.buckets, self.total, self.count = value.to_json(), value.total, value.count
+
+
+class ShadowComparison(models.Model):
+    """How alike a shadow's answers are to those that the callers got."""
+
+    shadow = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="compared")
+    to = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="+")
+    count = models.PositiveBigIntegerField(default=0)
+    failed = models.PositiveBigIntegerField(default=0, help_text="The shadow gave no answer.")
+    likeness = models.JSONField(default=dict, help_text="As workers.comparing.Likeness keeps it.")
+    last = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["-last"]
+        constraints = [
+            models.UniqueConstraint(fields=["shadow", "to"], name="one_row_per_pair_of_versions")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.shadow} against {self.to}"
+
+
+def prune() -> dict[str, int]:
+    """Delete what is older than VELO_STATS_DAYS; returns the number of rows by table."""
+    oldest = timezone.now() - timedelta(days=settings.VELO_STATS_DAYS)
+    deleted: dict[str, Any] = {
+        "latency": LatencySample.objects.filter(minute__lt=oldest).delete()[0],
+        "workers": Worker.objects.filter(last_seen__lt=oldest).delete()[0],
+    }
+    return deleted

@@ -1,0 +1,65 @@
+"""Scores of labels for a text, by a transformers model with a head for sequences."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy
+from transformers import AutoModelForSequenceClassification
+
+from workers.predictors import options, weights
+from workers.predictors.encoder import Encoder, texts
+from workers.predictors.engines import Outputs, torch
+from workers.predictors.protocol import Encoded, Spec
+from workers.predictors.scores import Scores, sigmoid, softmax
+
+OPTIONS = {"max_tokens": int}
+FORMS: dict[str | None, Callable[[Outputs], Scores]] = {  # by config.json's problem_type
+    "multi_label_classification": sigmoid,
+    "regression": lambda logits: logits.astype(numpy.float64),
+}
+
+
+class ClassifyPredictor(Encoder):
+    """Its answer has every label with its score, the highest first."""
+
+    def __init__(self, spec: Spec, read: weights.Read) -> None:
+        super().__init__(spec, read)
+        self.labels = read.labels
+        problem = "regression" if len(self.labels) == 1 else read.model.config.problem_type
+        self._scores = FORMS.get(problem, softmax)
+
+    def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
+        return [
+            Encoded(encoding.ids, len(encoding), truncated=bool(encoding.overflowing))
+            for encoding in self._tokenizer.encode_batch_fast(texts(self.kind, inputs))
+        ]
+
+    def predict(self, batch: Sequence[Encoded]) -> list[list[dict[str, Any]]]:
+        return [
+            [
+                {"label": self.labels[index], "score": float(scores[index])}
+                for index in numpy.argsort(-scores, kind="stable")
+            ]
+            for scores in self._scores(self.forward(batch))
+        ]
+
+    def problem(self, given: Any, output: Any) -> str:
+        try:
+            found = sorted(one["label"] for one in output)
+            finite = all(math.isfinite(one["score"]) for one in output)
+        except (TypeError, KeyError):
+            return "not a list of objects with label and score"
+        if found != sorted(self.labels):
+            return f"scores for {found}, not one for each of {sorted(self.labels)}"
+        return "" if finite else "scores that are infinite or not numbers"
+
+
+def load(spec: Spec, threads: int) -> ClassifyPredictor:
+    """Read the model and choose an engine for it. Raises ModelError."""
+    options.checked(spec, OPTIONS)
+    options.folder(spec)
+    read = weights.read(spec, "", AutoModelForSequenceClassification)
+    predictor = ClassifyPredictor(spec, read)
+    predictor.choose_engine(torch.Scored(read.model, "scored"), threads)
+    return predictor

@@ -1,0 +1,180 @@
+"""What all kinds that read text with a transformers encoder have in common."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy
+from django.conf import settings
+
+from workers.predictors import engines, folder, memory
+from workers.predictors.engines import Candidate, Engine, Measure, Outputs, Tokens, openvino, torch
+from workers.predictors.protocol import Encoded, InputError, ModelError, Spec
+from workers.predictors.weights import Read
+
+OWN = 0.0007  # seconds that a worker spends on a batch besides the model call
+# A first call of each size sets up buffers and kernels that later ones find ready.
+WARM_UP = ("Velo", "warm-up " * 30, "warm-up " * 300)
+
+
+class Encoder(ABC):
+    """A tokenizer, and an engine with the model. A kind says what a text is to it and what an
+    output means."""
+
+    sample: Any = "Hello, world!"
+    measure: Measure = engines.LIKENESS
+    dimensions = 0
+
+    def __init__(
+        self, spec: Spec, read: Read, max_tokens: int | None = None, *, pairs: bool = False
+    ) -> None:
+        """`max_tokens`: that the folder asks for; the option of that name comes first."""
+        self.spec = spec
+        self.kind = self.task = spec.kind
+        self.name, self.version, self.source = spec.name, spec.version, str(spec.folder)
+        self.max_tokens = _max_tokens(spec, read, max_tokens, pairs)
+        tokenizer = read.tokenizer
+        self._padding = tokenizer.pad_token_id or 0, tokenizer.padding_side == "left"
+        # What the wrapper around it does besides takes as long as the tokenizing.
+        self._tokenizer = tokenizer.backend_tokenizer
+        self._tokenizer.enable_truncation(self.max_tokens, direction=tokenizer.truncation_side)
+        self._tokenizer.no_padding()
+        self.engine: Engine  # chosen next
+        self.engine_chosen = ""
+        self.call_tokens = 0  # measured when it warms up
+        self._takes = 2  # inputs of the engine
+
+    @abstractmethod
+    def encode(self, inputs: Sequence[Any]) -> list[Encoded]: ...
+
+    @abstractmethod
+    def predict(self, batch: Sequence[Encoded]) -> Sequence[Any]: ...
+
+    def like(self, text: str, other: str) -> Any:
+        """An input of this kind that is made of the text, and of another one if it takes two."""
+        return text
+
+    def arrays(self, batch: Sequence[Encoded]) -> tuple[Tokens, ...]:
+        """The inputs of the engine."""
+        return self.pad([encoded.ids for encoded in batch])
+
+    def pad(
+        self, ids: Sequence[Sequence[int]], types: Sequence[Sequence[int]] = ()
+    ) -> tuple[Tokens, ...]:
+        """Ids, mask and types, if given: (texts, tokens of the longest, up to what the engine
+        likes)."""
+        longest = max(map(len, ids))
+        liked = -(-longest // self.engine.multiple) * self.engine.multiple
+        shape = len(ids), liked if liked <= self.max_tokens else longest
+        padding, left = self._padding
+        padded = numpy.full(shape, padding, numpy.int64)
+        mask = numpy.zeros(shape, numpy.int64)
+        places = [slice(-len(one), None) if left else slice(len(one)) for one in ids]
+        for row, where in enumerate(places):
+            padded[row, where] = ids[row]
+            mask[row, where] = 1
+        if not types:
+            return padded, mask
+        kinds = numpy.zeros(shape, numpy.int64)
+        for row, where in enumerate(places):
+            kinds[row, where] = types[row]
+        return padded, mask, kinds
+
+    def forward(self, batch: Sequence[Encoded]) -> Outputs:
+        return self.engine.forward(*self.arrays(batch))
+
+    def choose_engine(self, model: torch.Computed, threads: int) -> None:
+        """Raises ModelError where none of those that the settings allow is right."""
+        self._takes = model.takes
+        self.engine = reference = torch.TorchEngine(model, "fp32", "cpu")
+        reference.use_threads(threads)
+        digest = self.spec.digest or folder.digest(Path(self.source))
+        candidates = _candidates(model, reference, digest, threads)
+        others = (*engines.GOLDEN[1:], engines.GOLDEN[0])
+        golden = self.arrays(self.encode(list(map(self.like, engines.GOLDEN, others))))
+        choice = engines.choose(candidates, reference, golden, self.measure)
+        self.engine, self.engine_chosen = choice.engine, choice.reason
+
+    def warm_up(self) -> None:
+        for text in WARM_UP:
+            self.predict(self.encode([self.like(text, text)]))
+        # Two points on the line from padded tokens to seconds. In turn, since a new shape costs
+        # something too.
+        low, high = (
+            min(times)
+            for times in zip(
+                *[(self._timed(1, 16), self._timed(16, 32)) for _ in range(5)], strict=True
+            )
+        )
+        token = max(1e-9, (high - low) / (16 * 32 - 16))
+        self.call_tokens = round(min(256, max(0, (low + OWN) / token - 16)))
+
+    def _timed(self, texts: int, tokens: int) -> float:
+        """Seconds of a model call."""
+        rows = [[0] * tokens] * texts
+        started = time.perf_counter()
+        self.engine.forward(*self.pad(rows, rows if self._takes > 2 else ()))
+        return time.perf_counter() - started
+
+    def use_threads(self, threads: int) -> None:
+        self.engine.use_threads(threads)
+
+    def close(self) -> None:
+        del self.engine, self._tokenizer
+        memory.give_back()
+
+
+def texts(kind: str, inputs: Sequence[Any]) -> list[str]:
+    """The inputs, if each is a string. Raises InputError."""
+    if not all(isinstance(given, str) for given in inputs):
+        raise InputError(f"The kind {kind!r} takes a string.")
+    return list(inputs)
+
+
+def _max_tokens(spec: Spec, read: Read, layout: int | None, pairs: bool) -> int:
+    """Raises ModelError."""
+    wanted = spec.options.get("max_tokens")
+    limit = min(wanted or layout or read.tokenizer.model_max_length, read.positions)
+    if limit > 10**9:  # what transformers writes for infinity
+        raise ModelError(
+            f"Neither tokenizer nor config.json of {spec.folder} says how many tokens the model "
+            "takes. Give the option 'max_tokens'."
+        )
+    least = read.tokenizer.num_special_tokens_to_add(pair=pairs) + 1 + pairs
+    if wanted is not None and not least <= wanted <= read.positions:
+        raise ModelError(
+            f"The option 'max_tokens' of {spec.label} is {wanted}; it has to be from {least} to "
+            f"{read.positions}, for which the model has positions."
+        )
+    return int(limit)
+
+
+def _candidates(
+    model: torch.Computed, reference: Engine, digest: str, threads: int
+) -> Iterator[Candidate]:
+    """The engines that VELO_ENGINE, VELO_DTYPE and VELO_DEVICE allow here, fastest first."""
+    device = settings.VELO_DEVICE
+    if device == "auto":
+        device = "cpu" if settings.VELO_ENGINE == "openvino" else torch.best_device()
+
+    def dtypes(bf16: bool) -> list[str]:
+        if settings.VELO_DTYPE != "auto":
+            return [settings.VELO_DTYPE]
+        return ["bf16", "fp32"] if bf16 else ["fp32"]
+
+    if settings.VELO_ENGINE != "torch" and device == "cpu":
+        for dtype in dtypes(openvino.computes_bf16()):
+            make: Callable[[], Engine] = partial(
+                openvino.OpenVINOEngine, model, dtype, threads, digest
+            )
+            yield Candidate(f"OpenVINO {dtype} on cpu", make)
+    if settings.VELO_ENGINE != "openvino":
+        for dtype in dtypes(torch.computes_bf16(device)):
+            if (dtype, device) == ("fp32", "cpu"):
+                yield Candidate(reference.name, lambda: reference)
+            else:
+                make = partial(torch.TorchEngine, model, dtype, device)
+                yield Candidate(f"torch {dtype} on {device}", make)

@@ -1,0 +1,118 @@
+"""How well texts answer a query, by a cross-encoder: it reads each text together with the query."""
+
+import math
+from collections.abc import Sequence
+from itertools import islice, pairwise
+from typing import Any, NamedTuple
+
+import numpy
+from django.conf import settings
+from transformers import AutoModelForSequenceClassification
+
+from workers import batching
+from workers.predictors import options, weights
+from workers.predictors.encoder import Encoder
+from workers.predictors.engines import Tokens, torch
+from workers.predictors.protocol import Encoded, InputError, ModelError, Spec
+from workers.predictors.scores import sigmoid
+
+OPTIONS = {"raw_scores": bool, "max_tokens": int}
+
+
+class Pair(NamedTuple):
+    """A query and one of its texts, as the model reads them."""
+
+    ids: list[int]
+    types: list[int]
+
+
+class RerankPredictor(Encoder):
+    """Its answer has every text's index with its score, the highest first.
+
+    An input is as many rows of a model call as it has texts, so the calls are cut here.
+    """
+
+    sample = {"query": "Hello?", "texts": ["Hello, world!", "The quick brown fox"]}
+
+    def __init__(self, spec: Spec, read: weights.Read) -> None:
+        super().__init__(spec, read, pairs=True)
+        if len(read.labels) != 1:
+            raise ModelError(
+                f"{spec.folder} has {len(read.labels)} labels; the kind 'rerank' needs a model "
+                "with one. Serve it as the kind 'classify'."
+            )
+        self._raw = spec.options.get("raw_scores", False)
+
+    def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
+        read = [_checked(given) for given in inputs]
+        pairs = [(query, text) for query, texts in read for text in texts]
+        encodings = iter(self._tokenizer.encode_batch_fast(pairs))
+        found = []
+        for _, texts in read:
+            rows = list(islice(encodings, len(texts)))
+            truncated = any(row.overflowing for row in rows)
+            ids = [Pair(row.ids, row.type_ids) for row in rows]
+            found.append(Encoded(ids, sum(map(len, rows)), truncated))
+        return found
+
+    def predict(self, batch: Sequence[Encoded]) -> list[list[dict[str, Any]]]:
+        rows = [row for encoded in batch for row in encoded.ids]
+        logits = numpy.empty(len(rows), numpy.float32)
+        lengths = [len(row.ids) for row in rows]
+        most = settings.VELO_BATCH_MAX, settings.VELO_BATCH_TOKENS
+        for call in batching.cut(lengths, *most, self.call_tokens):
+            found = self.engine.forward(*self._padded([rows[index] for index in call]))
+            logits[call] = found[:, 0]
+        ends = numpy.cumsum([len(encoded.ids) for encoded in batch])
+        return [self._ranked(part) for part in numpy.split(logits, ends[:-1])]
+
+    def _ranked(self, logits: Any) -> list[dict[str, Any]]:
+        scores = logits if self._raw else sigmoid(logits)
+        # By logits: where sigmoid comes to 1, these still differ.
+        order = numpy.argsort(-logits, kind="stable")
+        return [{"index": int(index), "score": float(scores[index])} for index in order]
+
+    def _padded(self, rows: Sequence[Pair]) -> tuple[Tokens, ...]:
+        types = [row.types for row in rows] if self._takes > 2 else ()
+        return self.pad([row.ids for row in rows], types)
+
+    def arrays(self, batch: Sequence[Encoded]) -> tuple[Tokens, ...]:
+        return self._padded([row for encoded in batch for row in encoded.ids])
+
+    def like(self, text: str, other: str) -> Any:
+        return {"query": text, "texts": [text, other]}
+
+    def problem(self, given: Any, output: Any) -> str:
+        try:
+            found = sorted(one["index"] for one in output)
+            finite = all(math.isfinite(one["score"]) for one in output)
+            falling = all(a["score"] >= b["score"] for a, b in pairwise(output))
+        except (TypeError, KeyError):
+            return "not a list of objects with index and score"
+        if found != list(range(len(given["texts"]))):
+            return f"the indices {found}, not each of {len(given['texts'])} texts' once"
+        if not finite:
+            return "scores that are infinite or not numbers"
+        return "" if falling else "scores that don't fall"
+
+
+def _checked(given: Any) -> tuple[str, list[str]]:
+    """Query and texts. Raises InputError."""
+    match given:
+        case {"query": str(query), "texts": list(texts), **rest} if not rest:
+            if all(isinstance(text, str) for text in texts):
+                return query, texts
+    raise InputError(
+        "The kind 'rerank' takes an object with query, a string, and texts, a list of strings."
+    )
+
+
+def load(spec: Spec, threads: int) -> RerankPredictor:
+    """Read the model and choose an engine for it. Raises ModelError."""
+    options.checked(spec, OPTIONS)
+    options.folder(spec)
+    read = weights.read(spec, "", AutoModelForSequenceClassification)
+    predictor = RerankPredictor(spec, read)
+    model = torch.Scored(read.model, "scored", takes=3 if read.takes_types else 2)
+    predictor.choose_engine(model, threads)
+    return predictor
