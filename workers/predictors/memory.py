@@ -6,7 +6,7 @@ from contextlib import suppress
 
 # Of mallopt(3).
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
-LARGE = 4 * 1024**2  # bytes
+LARGE = 256 * 1024  # bytes
 KEPT = 64 * 1024**2  # bytes that stay free at the end of the heap, so that it doesn't pump
 
 
