@@ -29,10 +29,10 @@ THREADS = 64
 class Nothing:
     """A model that does nothing."""
 
-    name, version, source, task, dimensions = "nothing", "1", "benchmarks", "embed", 1
-    engine_chosen, call_tokens = "none", 48
+    dimensions, engine_chosen, call_tokens = 1, "none", 48
 
-    def __init__(self, spec: object = None, threads: int = 1) -> None: ...
+    def __init__(self, spec: Any, threads: int = 1) -> None:
+        self.spec = spec
 
     def encode(self, texts: Sequence[str]) -> list[Any]:
         from workers.predictors import Encoded
@@ -82,13 +82,15 @@ def measure() -> dict[str, list[dict[str, float]]]:
     from workers.wire import JSONSerializer
     from workers.worker import InferenceWorker
 
+    spec = predictors.Spec("nothing", "1", "sleep")
+    predictors.declared = lambda: spec
     predictors.load = Nothing  # type: ignore[assignment]
     redis, queued = queue.connection(), queue.queue()
     settings.VELO_MAX_QUEUE = ENQUEUED
     shared = Exchange()
 
     def stock_worker() -> None:
-        jobs.install(Runner(Nothing(), "stock", Recorder()))  # type: ignore[arg-type]
+        jobs.install(Runner(Nothing(spec), "stock", Recorder()))  # type: ignore[arg-type]
         SimpleWorker([queued], connection=redis, serializer=JSONSerializer).work(
             burst=True, logging_level="WARNING"
         )

@@ -14,7 +14,7 @@ def main() -> None:
 
     from rq import SimpleWorker
 
-    from workers import host, jobs, leases, predictors, queue
+    from workers import host, jobs, leases, plan, predictors, queue
     from workers.latency import Recorder
     from workers.runner import Runner
     from workers.ticker import Ticker
@@ -24,14 +24,16 @@ def main() -> None:
         log_result_lifespan = False
 
     threads = host.threads(1)
-    runner = Runner(predictors.load(predictors.declared(), threads), "stock", Recorder())
+    spec = predictors.declared()
+    runner = Runner(predictors.load(spec, threads), "stock", Recorder())
     runner.use_threads(threads)
     runner.predictor.warm_up()
     jobs.install(runner)
-    Ticker(
-        "lease", 1.0, lambda: leases.of_this_process("stock", [queue.QUEUE]).renew(anew=True)
-    ).start()
-    StockWorker([queue.queue()], connection=queue.connection(), serializer=JSONSerializer).work(
+    plan.publish_if_there_is_none(spec)
+    lease = leases.of_this_process("stock", [spec.label], spec.label)
+    Ticker("lease", 1.0, lambda: lease.renew(anew=True)).start()
+    queues = [queue.queue(spec.label)]
+    StockWorker(queues, connection=queue.connection(), serializer=JSONSerializer).work(
         logging_level="WARNING"
     )
 
