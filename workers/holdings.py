@@ -134,4 +134,5 @@ def free(held: Held) -> None:
     if held.runner:
         held.runner.predictor.close()
         held.runner = None
-    memory.give_back()
+    else:  # a load that failed leaves something behind too
+        memory.give_back()
