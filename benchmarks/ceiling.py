@@ -57,9 +57,10 @@ def plain_torch() -> dict[str, Any]:
 
 
 def engine() -> dict[str, Any]:
-    from workers import host, predictors
+    from workers import predictors
+    from workers.host import machine
 
-    predictor = predictors.load(predictors.declared(), host.cores())
+    predictor = predictors.load(predictors.declared(), machine.cores())
     encoded = sorted(predictor.encode(sentences()), key=lambda one: one.tokens)
     batches = [encoded[i : i + BATCH] for i in range(0, len(encoded), BATCH)]
     rate = _rate(predictor.predict, batches, len(encoded))

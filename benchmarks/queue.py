@@ -76,16 +76,20 @@ def measure() -> dict[str, list[dict[str, float]]]:
 
     from inference import dispatch
     from inference.exchange import Exchange
-    from workers import jobs, leases, predictors, queue
-    from workers.latency import Recorder
-    from workers.runner import Runner
-    from workers.wire import JSONSerializer
-    from workers.worker import InferenceWorker
+    from workers import jobs, predictors
+    from workers.broker import leases
+    from workers.broker.connection import connection, queue
+    from workers.broker.enqueue import enqueue
+    from workers.broker.names import QUEUE
+    from workers.broker.wire import JSONSerializer
+    from workers.metrics.latency import Recorder
+    from workers.runtime.runner import Runner
+    from workers.runtime.worker import InferenceWorker
 
     spec = predictors.Spec("nothing", "1", "sleep")
     predictors.declared = lambda: spec
     predictors.load = Nothing  # type: ignore[assignment]
-    redis, queued = queue.connection(), queue.queue()
+    redis, queued = connection(), queue()
     settings.VELO_MAX_QUEUE = ENQUEUED
     shared = Exchange()
 
@@ -111,19 +115,19 @@ def measure() -> dict[str, list[dict[str, float]]]:
         with ThreadPoolExecutor(THREADS) as threads:
             for _ in range(ENQUEUED):
                 # Left there, and not waited for: nobody answers.
-                threads.submit(lambda: shared.ask(dispatch._job(queue.QUEUE, "text", 0.0)))
+                threads.submit(lambda: shared.ask(dispatch._job(QUEUE, "text", 0.0)))
         while redis.llen(queued.key) < ENQUEUED:
             time.sleep(0.001)
 
     def our_enqueue() -> None:
         for _ in range(ENQUEUED):
-            queue.enqueue(queue.QUEUE, [dispatch._job(queue.QUEUE, "text", 0.0)])
+            enqueue(QUEUE, [dispatch._job(QUEUE, "text", 0.0)])
 
     def run(what: Callable[[], None], count: int, waiting: int) -> dict[str, float]:
         redis.flushall()
         for _ in range(waiting):
             queued.enqueue_call(jobs.INFER, args=("text",), result_ttl=60)
-        leases.of_this_process("somebody", [queue.QUEUE]).renew(anew=True)
+        leases.of_this_process("somebody", [QUEUE]).renew(anew=True)
         before, started = redis.info("stats"), time.perf_counter()
         what()
         seconds, after = time.perf_counter() - started, redis.info("stats")

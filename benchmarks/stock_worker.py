@@ -14,16 +14,20 @@ def main() -> None:
 
     from rq import SimpleWorker
 
-    from workers import host, jobs, leases, plan, predictors, queue
-    from workers.latency import Recorder
-    from workers.runner import Runner
-    from workers.ticker import Ticker
-    from workers.wire import JSONSerializer
+    from workers import jobs, predictors
+    from workers.broker import leases
+    from workers.broker.connection import connection, queue
+    from workers.broker.wire import JSONSerializer
+    from workers.catalog import plan
+    from workers.host import machine
+    from workers.host.ticker import Ticker
+    from workers.metrics.latency import Recorder
+    from workers.runtime.runner import Runner
 
     class StockWorker(SimpleWorker):
         log_result_lifespan = False
 
-    threads = host.threads(1)
+    threads = machine.threads(1)
     spec = predictors.declared()
     runner = Runner(predictors.load(spec, threads), "stock", Recorder())
     runner.use_threads(threads)
@@ -32,8 +36,8 @@ def main() -> None:
     plan.publish_if_there_is_none(spec)
     lease = leases.of_this_process("stock", [spec.label], spec.label)
     Ticker("lease", 1.0, lambda: lease.renew(anew=True)).start()
-    queues = [queue.queue(spec.label)]
-    StockWorker(queues, connection=queue.connection(), serializer=JSONSerializer).work(
+    queues = [queue(spec.label)]
+    StockWorker(queues, connection=connection(), serializer=JSONSerializer).work(
         logging_level="WARNING"
     )
 

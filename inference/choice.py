@@ -10,8 +10,8 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from inference.errors import NotServing, NoWorker, UnknownModel, UnknownVersion
-from workers.leases import Registration
-from workers.plan import Plan, PlannedModel, Share
+from workers.broker.leases import Registration
+from workers.catalog.plan import Plan, PlannedModel, Share
 
 SHOWN = 20  # names that an error lists
 SHOWN_CHARS = 100  # of a name that a caller has sent

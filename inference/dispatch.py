@@ -27,11 +27,12 @@ from inference.errors import (
 from inference.exchange import Ended, Lost, Refused, Stranded, exchange
 from inference.kinds import CONTRACTS
 from inference.routing import routes
-from workers import leases, queue
-from workers.jobs import Prediction
-from workers.plan import Plan
-from workers.queue import NewJob
-from workers.wire import JSONSerializer
+from workers.broker import leases
+from workers.broker.enqueue import NewJob, load, withdraw
+from workers.broker.names import QUEUE
+from workers.broker.wire import JSONSerializer
+from workers.catalog.plan import Plan
+from workers.values.prediction import Prediction
 
 log = logging.getLogger(__name__)
 
@@ -135,10 +136,10 @@ def known_plan() -> Plan:
 def ready() -> int:
     """The number of live workers that can serve. Raises NoWorker and QueueAway."""
     with redis_errors():
-        load = queue.load(())
-        if load.workers:
-            return load.workers
-        reason = leases.failed_start(queue.QUEUE)
+        found = load(())
+        if found.workers:
+            return found.workers
+        reason = leases.failed_start(QUEUE)
     raise NoWorker(f"No worker could start. The last one: {reason}" if reason else "")
 
 
@@ -172,5 +173,5 @@ def _shown(data: Any) -> str:
 
 
 def _drop(job: NewJob) -> None:
-    if queue.withdraw(job) is None:
+    if withdraw(job) is None:
         log.info("job %s passed its deadline while it ran", job.id)

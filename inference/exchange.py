@@ -25,8 +25,10 @@ from redis.exceptions import RedisError
 from rq.job import Job
 from rq.results import Result
 
-from workers import queue
-from workers.queue import Load, NewJob
+from workers.broker.clock import clock
+from workers.broker.connection import connection
+from workers.broker.enqueue import ENQUEUE_AT_MOST, Load, NewJob, enqueue, withdraw
+from workers.broker.names import leases_key
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +143,7 @@ class Exchange:
 
     def _enqueue(self) -> None:
         while True:
-            calls = [self._left.get(), *self._all_left(queue.ENQUEUE_AT_MOST - 1)]
+            calls = [self._left.get(), *self._all_left(ENQUEUE_AT_MOST - 1)]
             groups: dict[tuple[bool, str], list[Call]] = {}
             for call in calls:
                 groups.setdefault((call.is_copy, call.job.queue), []).append(call)
@@ -163,7 +165,7 @@ class Exchange:
                 call.job.id not in self._watched for call in calls if not call.is_copy
             )
         jobs = [call.job for call in calls]
-        load = queue.enqueue(name, jobs, self._bell if unseen else None, most)
+        load = enqueue(name, jobs, self._bell if unseen else None, most)
         for call in calls[: load.admitted]:
             call.enqueued = True
         self._end(calls[load.admitted :], Refused(load))
@@ -182,9 +184,9 @@ class Exchange:
     def _refuse_until_it_is_back(self, error: RedisError) -> None:
         self._away = error
         while self._away:
-            self._end(self._all_left(queue.ENQUEUE_AT_MOST), self._away)
+            self._end(self._all_left(ENQUEUE_AT_MOST), self._away)
             try:
-                queue.connection().ping()
+                connection().ping()
                 self._away = None
             except RedisError as again:
                 self._away = again
@@ -204,7 +206,7 @@ class Exchange:
             streams: dict[Any, Any] = {self._bell: heard}
             streams |= {Result.get_key(job_id): call.seen for job_id, call in calls.items()}
             try:
-                found: Any = queue.connection().xread(streams, block=WATCH)
+                found: Any = connection().xread(streams, block=WATCH)
                 self._watched = None
                 for key, entries in found or ():
                     if call := calls.get(key.decode().rpartition(":")[2]):
@@ -237,12 +239,12 @@ class Exchange:
         self._missed = time.monotonic()
         there = [call for call in calls.values() if call.enqueued]
         names = list({call.job.queue for call in there})
-        now = queue.clock.now()
-        with queue.connection().pipeline(transaction=False) as pipeline:
+        now = clock.now()
+        with connection().pipeline(transaction=False) as pipeline:
             for call in there:
                 pipeline.exists(Job.key_for(call.job.id))
             for name in names:
-                pipeline.zcount(queue.leases_key(name), now, "+inf")
+                pipeline.zcount(leases_key(name), now, "+inf")
             found = pipeline.execute()
         unserved = {
             name for name, workers in zip(names, found[len(there) :], strict=True) if not workers
@@ -270,7 +272,7 @@ class Exchange:
         dead and the job is in its queue again."""
         if not call.elsewhere or not call.elsewhere():
             return
-        crashes = queue.withdraw(call.job)
+        crashes = withdraw(call.job)
         if crashes is not None:
             log.info("nobody serves %s any more; asking elsewhere", call.job.queue)
             self._end([call], Stranded(crashes))

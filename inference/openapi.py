@@ -10,8 +10,8 @@ import orjson
 from inference import dispatch
 from inference.errors import APIError
 from inference.kinds import CONTRACTS, SCHEMAS, Contract
+from workers.catalog.plan import Plan, PlannedModel
 from workers.models.versions import Kind
-from workers.plan import Plan, PlannedModel
 
 DEFAULT = "/transform"
 MODEL = "/models/{model}/transform"

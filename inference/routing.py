@@ -11,9 +11,10 @@ from typing import Any
 
 from inference.choice import Asked, Known, Point, Route, choose
 from inference.errors import APIError
-from workers import leases, plan
-from workers.plan import Share
-from workers.ticker import Ticker
+from workers.broker import leases
+from workers.catalog import plan
+from workers.catalog.plan import Share
+from workers.host.ticker import Ticker
 
 REFRESH = 0.25  # seconds between two looks
 

@@ -3,10 +3,10 @@
 import atexit
 from functools import cache, partial
 
-from workers.jobs import Prediction
-from workers.latency import Recorder
+from workers.host.ticker import Ticker
+from workers.metrics.latency import Recorder
 from workers.models import LatencySample
-from workers.ticker import Ticker
+from workers.values.prediction import Prediction
 
 FLUSH_EVERY = 1.0  # seconds
 LAST_FLUSH = 1.0  # seconds that the last one may take, so that a database can't hold up the end

@@ -11,7 +11,7 @@ from inference import dispatch, schema, timing
 from inference.choice import Asked
 from inference.errors import InvalidJSON, LengthRequired
 from inference.serializers import check_timeout
-from workers.stat import stat
+from workers.metrics.stat import stat
 
 
 @extend_schema_view(post=schema.transform)

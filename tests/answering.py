@@ -10,10 +10,12 @@ from rq.job import Job
 from rq.results import Result
 
 from inference.routing import routes
-from workers import leases, plan, queue
-from workers.jobs import Prediction
-from workers.plan import Plan, PlannedModel, PlannedVersion
-from workers.wire import JSONSerializer
+from workers.broker import leases
+from workers.broker.connection import connection, queue
+from workers.broker.wire import JSONSerializer
+from workers.catalog import plan
+from workers.catalog.plan import Plan, PlannedModel, PlannedVersion
+from workers.values.prediction import Prediction
 
 
 def version(model: str, name: str, state: str = "ready", **fields: Any) -> PlannedVersion:
@@ -34,7 +36,7 @@ def plan_of(*models: PlannedModel) -> Plan:
 
 def publish(published: Plan, workers: Mapping[str, list[str]]) -> None:
     """`workers`: what each serves; the first is the version that it was started with."""
-    queue.connection().set(plan.KEY, published.to_json())
+    connection().set(plan.KEY, published.to_json())
     for worker, labels in workers.items():
         leases.of_this_process(worker, labels, labels[0]).renew(anew=True)
     routes().refresh()
@@ -50,7 +52,7 @@ def lose(worker: str) -> None:
     """As if it had died, and nobody had noticed: it is in the registry still."""
     for registration in leases.registered():
         if registration.worker == worker:
-            with queue.connection().pipeline() as pipeline:
+            with connection().pipeline() as pipeline:
                 for key in registration.leases:
                     pipeline.zrem(key, worker)
                 pipeline.execute()
@@ -58,11 +60,11 @@ def lose(worker: str) -> None:
 
 def waiting(label: str) -> list[str]:
     """Ids of the jobs."""
-    return [entry.decode() for entry in queue.connection().lrange(queue.queue(label).key, 0, -1)]
+    return [entry.decode() for entry in connection().lrange(queue(label).key, 0, -1)]
 
 
 def arguments(job_id: str) -> list[Any]:
-    job = Job.fetch(job_id, queue.connection(), JSONSerializer)
+    job = Job.fetch(job_id, connection(), JSONSerializer)
     return list(job.args)
 
 
@@ -72,7 +74,7 @@ def prediction(output: Any, label: str) -> Prediction:
 
 def write(job_id: str, value: Any, kind: Result.Type = Result.Type.SUCCESSFUL) -> None:
     """As a worker does."""
-    result = Result(job_id, kind, queue.connection(), return_value=value, serializer=JSONSerializer)
+    result = Result(job_id, kind, connection(), return_value=value, serializer=JSONSerializer)
     result.save(ttl=60)
 
 
@@ -87,7 +89,7 @@ def answering(
     def work() -> None:
         while not over.is_set():
             for label in labels:
-                while job_id := queue.connection().lpop(queue.queue(label).key):
+                while job_id := connection().lpop(queue(label).key):
                     found = arguments(job_id.decode())
                     got.append((label, found))
                     write(job_id.decode(), asdict(prediction(answer(label, found[0]), label)))

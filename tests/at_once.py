@@ -13,7 +13,7 @@ django.setup()
 
 from django.db import connection  # noqa: E402
 
-from workers import lifecycle  # noqa: E402
+from workers.catalog import lifecycle  # noqa: E402
 from workers.models import Change, ModelVersion, ServedModel  # noqa: E402
 
 THREADS, ROUNDS = 6, 15

@@ -18,7 +18,7 @@ from inference.routing import routes
 from tests import models
 from tests.stack import Stack, stack
 from tests.waiting import eventually
-from workers.queue import connection
+from workers.broker.connection import connection
 
 
 @pytest.fixture(scope="session")

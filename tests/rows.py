@@ -5,9 +5,9 @@ from typing import Any
 
 from django.utils import timezone
 
-from workers import host
-from workers.histogram import Histogram
+from workers.host import machine
 from workers.models import LatencySample, ModelVersion, ServedModel, Worker
+from workers.values.histogram import Histogram
 
 PASSED = [
     {"step": "source", "outcome": "passed", "detail": "4 files, 90.9 MB", "seconds": 0.2},
@@ -47,7 +47,13 @@ def holding(state: str, **fields: Any) -> dict[str, Any]:
 
 def a_worker(name: str = "w", **fields: Any) -> Worker:
     """Alive, and one that follows the plan; it holds nothing unless `fields` say so."""
-    kept = {"node": "node", "host": host.identity(), "pid": 1, "queues": "default", "state": "idle"}
+    kept = {
+        "node": "node",
+        "host": machine.identity(),
+        "pid": 1,
+        "queues": "default",
+        "state": "idle",
+    }
     return Worker.objects.create(id=name, **{**kept, **fields})
 
 

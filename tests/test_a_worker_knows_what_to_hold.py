@@ -5,10 +5,10 @@ from typing import Any, cast
 import pytest
 
 from tests.answering import model, plan_of
-from workers.holdings import Held, State, fits, serves_declared, wanted
-from workers.plan import Plan, Share
+from workers.catalog.plan import Plan, Share
 from workers.predictors import Spec
-from workers.runner import Runner
+from workers.runtime.holdings import Held, State, fits, serves_declared, wanted
+from workers.runtime.runner import Runner
 
 OWN = Spec("m", "own", "embed")  # what it was started with
 MB = 1024 * 1024

@@ -5,8 +5,9 @@ from rq.registry import ScheduledJobRegistry, StartedJobRegistry
 
 from tests.answering import lose
 from tests.jobs import live
-from workers import leases
-from workers.queue import connection, leases_key, queue, script
+from workers.broker import leases
+from workers.broker.connection import connection, queue, script
+from workers.broker.names import leases_key
 
 pytestmark = pytest.mark.usefixtures("redis")
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.waiting import eventually
-from workers.doorman import Doorman
-from workers.queue import connection
+from workers.broker.connection import connection
+from workers.broker.doorman import Doorman
 
 pytestmark = pytest.mark.usefixtures("redis")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.comparing import RANGES, Likeness, difference, similarity
+from workers.values.comparing import RANGES, Likeness, difference, similarity
 
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 ANSWERS = st.recursive(

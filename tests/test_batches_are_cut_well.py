@@ -5,7 +5,7 @@ from itertools import combinations, pairwise
 
 import pytest
 
-from workers.batching import cut
+from workers.values.batching import cut
 
 CALL = 48
 

@@ -14,9 +14,10 @@ from inference import dispatch, exchange
 from inference.exchange import Ended, Exchange, Lost, Refused, Stranded
 from tests import answering
 from tests.waiting import eventually
-from workers import leases, queue
-from workers.queue import Load, NewJob
-from workers.wire import JSONSerializer
+from workers.broker import leases
+from workers.broker.connection import connection, queue
+from workers.broker.enqueue import Load, NewJob, enqueue
+from workers.broker.wire import JSONSerializer
 
 SECONDS = 30.0
 LABEL, OTHER = "m@1", "m@2"
@@ -49,7 +50,7 @@ def test_each_caller_gets_the_result_of_its_own_job(asked: Any) -> None:
     for job, answer in zip(several, answers, strict=True):
         ended = answer.result(SECONDS)
         assert isinstance(ended, Ended)
-        result = Result.restore(job.id, "0-0", ended.fields, queue.connection(), JSONSerializer)
+        result = Result.restore(job.id, "0-0", ended.fields, connection(), JSONSerializer)
         assert result.return_value == job.input
 
 
@@ -58,14 +59,14 @@ def test_those_who_come_while_one_is_enqueued_go_together(
 ) -> None:
     sizes: list[int] = []
     go_on = threading.Event()
-    enqueue = queue.enqueue
+    admit = enqueue
 
     def slowly(name: str, batch: list[NewJob], *further: Any) -> Load:
         sizes.append(len(batch))
         assert go_on.wait(SECONDS)
-        return enqueue(name, batch, *further)
+        return admit(name, batch, *further)
 
-    monkeypatch.setattr(queue, "enqueue", slowly)
+    monkeypatch.setattr("inference.exchange.enqueue", slowly)
     first, *others = jobs(30)
     answers = [asked(first)]
     eventually(lambda: sizes)
@@ -86,7 +87,7 @@ def test_one_who_comes_while_the_collector_waits_is_heard(
     monkeypatch.setattr(exchange, "WATCH", 1000 * 1000)  # longer than this test may take
     first, second = jobs(2)
     asked_first = asked(first)
-    eventually(lambda: queue.connection().info("clients")["blocked_clients"])
+    eventually(lambda: connection().info("clients")["blocked_clients"])
     asked_second = asked(second)
     eventually(lambda: len(answering.waiting(LABEL)) == 2)
     answering.write(second.id, 2)
@@ -109,9 +110,9 @@ def test_there_is_room_for_the_first_ones(redis: None, settings: Any) -> None:
     settings.VELO_MAX_QUEUE = 3
     leases.of_this_process("a test", [LABEL]).renew(anew=True)
     several = jobs(5)
-    assert queue.enqueue(LABEL, several) == Load(waiting=0, workers=1, admitted=3)
+    assert enqueue(LABEL, several) == Load(waiting=0, workers=1, admitted=3)
     assert answering.waiting(LABEL) == [job.id for job in several[:3]]
-    assert queue.enqueue(LABEL, several[3:]) == Load(waiting=3, workers=1, admitted=0)
+    assert enqueue(LABEL, several[3:]) == Load(waiting=3, workers=1, admitted=0)
 
 
 def test_who_finds_no_room_is_told(asked: Any, settings: Any) -> None:
@@ -144,8 +145,8 @@ def test_while_redis_is_away_who_comes_is_refused_at_once_and_later_served(
     asked: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(queue, "enqueue", gone)
-        patched.setattr(type(queue.connection()), "ping", gone)
+        patched.setattr("inference.exchange.enqueue", gone)
+        patched.setattr(type(connection()), "ping", gone)
         for answer in [asked(job) for job in jobs(3)]:
             with pytest.raises(RedisError, match="gone"):
                 answer.result(SECONDS)
@@ -167,7 +168,7 @@ def test_who_waits_while_redis_is_away_is_answered_when_it_is_back(
 ) -> None:
     [job] = jobs(1)
     with monkeypatch.context() as patched:
-        patched.setattr(type(queue.connection()), "xread", gone)
+        patched.setattr(type(connection()), "xread", gone)
         answer = asked(job)
         eventually(lambda: "can't be collected: gone" in caplog.text)
         assert not answer.done()
@@ -181,7 +182,7 @@ def test_a_job_that_redis_has_lost_is_enqueued_again_but_once(asked: Any) -> Non
     answers = [asked(job) for job in several]
     for _ in range(2):
         eventually(lambda: len(answering.waiting(LABEL)) == 2)
-        queue.connection().flushall()
+        connection().flushall()
         leases.of_this_process("a test", [LABEL]).renew(anew=True)
     assert [answer.result(SECONDS) for answer in answers] == [Lost(), Lost()]
 
@@ -230,14 +231,14 @@ def test_copies_are_sent_as_long_as_there_is_room(redis: None) -> None:
 def test_who_waits_goes_before_the_copies(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     go_on = threading.Event()
-    enqueue = queue.enqueue
+    admit = enqueue
 
     def slowly(name: str, *further: Any) -> Load:
         order.append(name)
         assert go_on.wait(SECONDS)
-        return enqueue(name, *further)
+        return admit(name, *further)
 
-    monkeypatch.setattr(queue, "enqueue", slowly)
+    monkeypatch.setattr("inference.exchange.enqueue", slowly)
     serve(OTHER)
     first, second = jobs(2)
     answers = [asked(first)]
@@ -266,12 +267,12 @@ def test_a_job_whose_version_has_gone_comes_back_if_there_is_another(redis: None
         ]
         eventually(lambda: len(answering.waiting(LABEL)) == 4)
         key = Job.key_for(started.id)
-        queue.connection().hset(key, "status", "started")
-        queue.connection().lrem(queue.queue(LABEL).key, 1, started.id)
-        queue.connection().hset(Job.key_for(movable.id), "crashes", 1)
+        connection().hset(key, "status", "started")
+        connection().lrem(queue(LABEL).key, 1, started.id)
+        connection().hset(Job.key_for(movable.id), "crashes", 1)
         answering.leave("another")
         assert moved.result(SECONDS) == Stranded(crashes=1)
-        assert not queue.connection().exists(Job.key_for(movable.id))
+        assert not connection().exists(Job.key_for(movable.id))
         assert set(answering.waiting(LABEL)) == {pinned.id, alone.id}
         for job in (pinned, alone, started):
             answering.write(job.id, 1)

@@ -11,9 +11,9 @@ import pytest
 
 from tests.stack import ROOT
 from workers import predictors
-from workers.latency import Recorder
+from workers.metrics.latency import Recorder
 from workers.predictors import ModelError, Spec
-from workers.runner import NotFinite, Output, Runner, WrongNumber
+from workers.runtime.runner import NotFinite, Output, Runner, WrongNumber
 
 HEAD = """
 import subprocess

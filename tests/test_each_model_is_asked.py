@@ -27,8 +27,9 @@ from tests.answering import (
     waiting,
 )
 from tests.waiting import eventually
-from workers import plan, queue
-from workers.plan import Plan, Share
+from workers.broker.connection import connection
+from workers.catalog import plan
+from workers.catalog.plan import Plan, Share
 
 pytestmark = [pytest.mark.usefixtures("redis"), pytest.mark.django_db(transaction=True)]
 
@@ -120,7 +121,7 @@ def test_without_a_plan_there_is_no_worker(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_last_plan_stays_when_redis_has_lost_it() -> None:
     publish(plan_of(model("a", "1", active="1")), {"w": ["a@1"]})
-    queue.connection().delete(plan.KEY)
+    connection().delete(plan.KEY)
     routes().refresh()
     with answering(["a@1"]):
         assert post().status_code == 200
@@ -131,7 +132,7 @@ def test_a_change_of_the_plan_is_noticed_by_itself() -> None:
     changed = plan_of(model("a", "1", "2", active="2"))
     with answering(["a@1", "a@2"], lambda label, data: label):
         assert post().json() == "a@1"
-        queue.connection().set(plan.KEY, changed.to_json())
+        connection().set(plan.KEY, changed.to_json())
         eventually(lambda: post().json() == "a@2", seconds=REFRESH * 8)
 
 

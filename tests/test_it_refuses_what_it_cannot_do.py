@@ -8,7 +8,6 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from django.db import connection as database
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django_rq.utils import requeue_job
+from redis import Redis
 from rq import Queue
 from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry
@@ -28,10 +28,16 @@ from tests.answering import lose, model, plan_of, publish, waiting
 from tests.jobs import enqueue
 from tests.stack import stack
 from tests.waiting import eventually
-from workers import jobs, plan, predictors, queue
+from workers import jobs, predictors
+from workers.broker import enqueue as broker
+from workers.broker.clock import clock
+from workers.broker.connection import connection, queue
+from workers.broker.enqueue import promote_due
+from workers.broker.names import QUEUE
+from workers.broker.wire import JSONSerializer
 from workers.models import Worker
-from workers.wire import JSONSerializer
-from workers.worker import InferenceWorker
+from workers.runtime.worker import InferenceWorker
+from workers.values.prediction import Prediction
 
 pytestmark = [pytest.mark.usefixtures("redis"), pytest.mark.django_db(transaction=True)]
 
@@ -50,7 +56,7 @@ def post(text: str = "Тест!", timeout: str | None = None) -> Any:
 
 def work() -> InferenceWorker:
     """A real worker, in this process, until the queue is empty."""
-    worker = InferenceWorker([queue.queue()], connection=queue.connection())
+    worker = InferenceWorker([queue()], connection=connection())
     worker.work(burst=True)
     return worker
 
@@ -87,7 +93,7 @@ def test_a_lost_worker_does_not_count() -> None:
 @pytest.mark.usefixtures("a_worker_that_never_comes")
 def test_a_full_queue_is_429_at_once(settings: Any) -> None:
     settings.VELO_MAX_QUEUE = 3
-    queue.enqueue(LABEL, [dispatch._job(LABEL, "waits", 30) for _ in range(3)])
+    broker.enqueue(LABEL, [dispatch._job(LABEL, "waits", 30) for _ in range(3)])
     answer = post()
     assert answer.status_code == 429
     assert answer.json()["code"] == "queue_full"
@@ -101,7 +107,7 @@ def test_past_the_deadline_is_504_and_the_job_never_runs(settings: Any) -> None:
     answer = post()
     assert answer.status_code == 504
     assert answer.json()["code"] == "deadline_passed"
-    assert not Job.exists(answer.json()["job_id"], queue.connection())
+    assert not Job.exists(answer.json()["job_id"], connection())
     assert not waiting(LABEL)
     assert work().done == 0
 
@@ -124,7 +130,7 @@ def test_a_caller_may_wait_for_less() -> None:
     answer = post(timeout="0.2")
     assert answer.status_code == 504
     assert "within 0.2 s" in answer.json()["detail"]
-    assert not Job.exists(answer.json()["job_id"], queue.connection())
+    assert not Job.exists(answer.json()["job_id"], connection())
 
 
 @pytest.mark.usefixtures("a_worker_that_never_comes")
@@ -136,9 +142,9 @@ def test_nobody_waits_longer_than_the_server_lets_him(settings: Any) -> None:
 
 @pytest.mark.usefixtures("sleeping_model")
 def test_a_job_whose_caller_died_with_its_web_process_never_runs() -> None:
-    soon = queue.clock.now() + 0.2
-    queue.queue().enqueue_call(jobs.INFER, args=("late",), meta={"deadline": soon})
-    eventually(lambda: queue.clock.now() > soon)
+    soon = clock.now() + 0.2
+    queue().enqueue_call(jobs.INFER, args=("late",), meta={"deadline": soon})
+    eventually(lambda: clock.now() > soon)
     on_time = enqueue("on time")
     worker = work()
     assert (worker.done, worker.failed) == (1, 0)
@@ -151,8 +157,8 @@ def test_a_person_may_run_a_job_again_after_its_deadline(
     settings.VELO_REQUEST_TIMEOUT = 1
     job = enqueue("text")
     assert work().done == 1
-    eventually(lambda: queue.clock.now() > job.meta["deadline"])
-    requeue_job(queue.queue(), job)
+    eventually(lambda: clock.now() > job.meta["deadline"])
+    requeue_job(queue(), job)
     assert work().done == 1
     assert len(job.results()) == 2
 
@@ -160,7 +166,7 @@ def test_a_person_may_run_a_job_again_after_its_deadline(
 @pytest.mark.usefixtures("a_worker_that_never_comes")
 def test_redis_forgets_a_job_that_nobody_waits_for(settings: Any) -> None:
     job = enqueue("text")
-    assert 0 < queue.connection().ttl(job.key) <= settings.VELO_REQUEST_TIMEOUT
+    assert 0 < connection().ttl(job.key) <= settings.VELO_REQUEST_TIMEOUT
 
 
 class Broken:
@@ -210,10 +216,10 @@ def test_a_model_that_raises_is_500_with_the_jobs_id(
     problem = answer.json()
     assert problem["code"] == "model_failed"
     assert "secret" not in answer.content.decode()
-    job = Job.fetch(problem["job_id"], queue.connection(), serializer=JSONSerializer)
+    job = Job.fetch(problem["job_id"], connection(), serializer=JSONSerializer)
     assert job.get_status() == JobStatus.FAILED
     assert "a secret of the model's" in str(job.latest_result().exc_string)
-    assert job.id in FailedJobRegistry(queue=queue.queue(label)).get_job_ids()
+    assert job.id in FailedJobRegistry(queue=queue(label)).get_job_ids()
     assert broken_model.calls == 3  # the first attempt and two more
     row = Worker.objects.get()
     assert (row.jobs_done, row.jobs_failed, row.state) == (0, 3, Worker.State.STOPPED)
@@ -228,7 +234,7 @@ def test_a_job_is_cut_off_at_its_deadline_and_not_tried_again(
     broken_model.seconds = 30
     work()
     assert broken_model.calls == 1
-    assert not Job.exists(job.id, queue.connection())
+    assert not Job.exists(job.id, connection())
 
 
 def test_a_retry_with_an_interval_waits_for_it(broken_model: Broken, settings: Any) -> None:
@@ -236,9 +242,9 @@ def test_a_retry_with_an_interval_waits_for_it(broken_model: Broken, settings: A
     job = enqueue("text")
     work()
     assert job.get_status() == JobStatus.SCHEDULED
-    assert queue.promote_due(queue.queue()) == 0
-    queue.connection().zadd("rq:scheduled:default", {job.id: queue.clock.now() - 1})
-    assert queue.promote_due(queue.queue()) == 1
+    assert promote_due(queue()) == 0
+    connection().zadd("rq:scheduled:default", {job.id: clock.now() - 1})
+    assert promote_due(queue()) == 1
     assert job.get_status() == JobStatus.QUEUED
     work()
     assert job.get_status() == JobStatus.FAILED
@@ -246,21 +252,21 @@ def test_a_retry_with_an_interval_waits_for_it(broken_model: Broken, settings: A
 
 
 def test_a_job_of_another_function_runs_too(sleeping_model: None) -> None:
-    job = queue.queue().enqueue("operator.add", 2, 3)
+    job = queue().enqueue("operator.add", 2, 3)
     assert work().done == 1
     assert job.return_value() == 5
 
 
 @pytest.mark.parametrize("meta", [{"deadline": "tomorrow"}, ["a", "list"]])
 def test_a_job_with_a_meta_of_its_own_runs_too(sleeping_model: None, meta: Any) -> None:
-    job = queue.queue().enqueue("operator.add", 2, 3, meta=meta)
+    job = queue().enqueue("operator.add", 2, 3, meta=meta)
     assert work().done == 1
     assert job.return_value() == 5
 
 
 def test_a_job_that_cannot_be_read_fails_alone(sleeping_model: None) -> None:
     """In pickle, say: nobody unpickles it."""
-    origin = Queue(queue.QUEUE, connection=queue.connection(), serializer=DefaultSerializer)
+    origin = Queue(QUEUE, connection=connection(), serializer=DefaultSerializer)
     strange = origin.enqueue("operator.add", 2, 3)
     good = enqueue("text")
     worker = work()
@@ -277,7 +283,7 @@ def test_a_job_in_a_process_without_a_model_says_what_is_missing() -> None:
 @pytest.mark.usefixtures("a_worker_that_never_comes")
 def test_a_request_asks_nothing_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing between HTTP in and HTTP out; only Velo's own threads write, now and then."""
-    prediction = jobs.Prediction([0.6, 0.8], "m@1", "w", 3, False, 0.001, 0.010)
+    prediction = Prediction([0.6, 0.8], "m@1", "w", 3, False, 0.001, 0.010)
     value = b64encode(JSONSerializer.dumps(asdict(prediction)))
     ended = Ended({b"type": b"1", b"return_value": value})
     monkeypatch.setattr(Exchange, "ask", lambda *args: ended)
@@ -286,12 +292,10 @@ def test_a_request_asks_nothing_of_the_database(monkeypatch: pytest.MonkeyPatch)
     assert len(queries) == 0
 
 
-def test_redis_away_is_503_at_once(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redis_away_is_503_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     started = time.monotonic()
-    settings.REDIS_URL = "unix:///nowhere/valkey.sock"
-    monkeypatch.setattr(queue, "connection", cache(queue.connection.__wrapped__))
-    monkeypatch.setattr(queue, "queue", cache(queue.queue.__wrapped__))
-    monkeypatch.setattr(plan, "connection", queue.connection)
+    nowhere = Redis.from_url("unix:///nowhere/valkey.sock")
+    monkeypatch.setattr(connection(), "connection_pool", nowhere.connection_pool)
     answer = post()
     assert answer.status_code == 503
     assert answer.json()["code"] == "queue_away"

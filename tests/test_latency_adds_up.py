@@ -14,9 +14,9 @@ from django.db import DatabaseError
 from django.utils import timezone
 
 from tests.stack import ROOT, environment, manage
-from workers.histogram import RELATIVE_ERROR, Histogram
-from workers.latency import Recorder
+from workers.metrics.latency import Recorder
 from workers.models import LatencySample, ModelVersion, ServedModel, Worker, prune
+from workers.values.histogram import RELATIVE_ERROR, Histogram
 
 Stage = LatencySample.Stage
 durations = [random.Random(1).lognormvariate(-4, 1) for _ in range(5000)]
@@ -126,7 +126,7 @@ def test_old_rows_are_pruned(version: ModelVersion, settings: Any) -> None:
 
 _WRITER = """
 import django; django.setup()
-from workers.latency import Recorder
+from workers.metrics.latency import Recorder
 from workers.models import LatencySample
 for _ in range(20):
     recorder = Recorder()

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.rows import a_model, a_version, a_worker, holding
-from workers import lifecycle, plan, queue
-from workers.lifecycle import NEXT, Refused, State
+from workers.broker.connection import connection, queue
+from workers.broker.names import QUEUE
+from workers.catalog import lifecycle, plan
+from workers.catalog.lifecycle import NEXT, Refused, State
 from workers.models import Change, ModelVersion, ServedModel, Worker
 
 pytestmark = [pytest.mark.usefixtures("redis"), pytest.mark.django_db]
@@ -77,7 +80,7 @@ def test_a_registered_version_is_checked_next(tmp_path: Path) -> None:
         *("checking", "anna"),
         {"a": 1},
     )
-    [job] = queue.queue(queue.QUEUE).jobs
+    [job] = queue(QUEUE).jobs
     assert (job.func_name, job.args) == (lifecycle.CHECK, [version.pk])
     [change] = Change.objects.all()
     assert (change.action, change.to_version, change.by) == ("register", version, "anna")
@@ -114,7 +117,7 @@ def test_what_serves_or_shall_serve_is_not_checked() -> None:
     lifecycle.activate(version, **WHY)
     with pytest.raises(Refused, match="anna is activating m@2"):
         lifecycle.request_check(version)
-    assert not queue.queue(queue.QUEUE).jobs
+    assert not queue(QUEUE).jobs
 
 
 def test_a_check_that_fell_silent_may_be_asked_for_again() -> None:
@@ -214,7 +217,7 @@ def test_the_default_is_one_model_with_an_active_version() -> None:
 
 def test_a_decision_stands_while_redis_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     model, _, version = two_versions()
-    monkeypatch.setattr(queue.connection(), "connection_pool", Away())
+    monkeypatch.setattr(connection(), "connection_pool", Away())
     change = lifecycle.activate(version, **WHY)
     assert change.outcome == "pending"
     lifecycle.cancel(model, by="anna")
@@ -229,7 +232,7 @@ class Away:
     """A pool of connections to a Redis that can't be reached."""
 
     def __getattr__(self, name: str) -> Any:
-        raise queue.RedisConnectionError("away")
+        raise RedisConnectionError("away")
 
 
 # --- what comes of it -----------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from django.db import connection
 from tests.rows import PASSED, a_model, a_version, a_worker, holding
 from tests.stack import manage
 from tests.waiting import eventually
-from workers import lifecycle
+from workers.catalog import lifecycle
 from workers.management.commands import velo_models
 from workers.models import Change, GoldenInput, ModelVersion, ServedModel, Worker
 

@@ -21,9 +21,11 @@ from rq.worker import SimpleWorker
 
 from tests.jobs import enqueue
 from tests.models import spec
-from workers import jobs, predictors, queue
+from workers import jobs, predictors
+from workers.broker.connection import connection, queue
+from workers.broker.names import QUEUE
 from workers.predictors import embed
-from workers.worker import InferenceWorker
+from workers.runtime.worker import InferenceWorker
 
 QUEUE_PAGE = "/admin/django_rq/dashboard/queues/0/"
 WORKER_PAGE = "/admin/django_rq/dashboard/workers/0/"
@@ -62,9 +64,9 @@ def admin() -> Client:
 def poison(job: Job, evil: bytes) -> None:
     """Wherever RQ keeps what a serializer has made."""
     for field in ("data", "meta", "result"):
-        queue.connection().hset(job.key, field, evil)
+        connection().hset(job.key, field, evil)
     entry = {"type": Result.Type.SUCCESSFUL.value, "return_value": b64encode(evil)}
-    queue.connection().xadd(Result.get_key(job.id), entry)
+    connection().xadd(Result.get_key(job.id), entry)
 
 
 @pytest.mark.usefixtures("redis")
@@ -74,11 +76,11 @@ def test_a_pickle_in_redis_is_not_read_by_the_admins_pages(
 ) -> None:
     job = enqueue("text")
     for registry in (FailedJobRegistry, FinishedJobRegistry):
-        registry(queue=queue.queue()).add(job, 60)
-    worker = SimpleWorker([queue.queue()], connection=queue.connection())
+        registry(queue=queue()).add(job, 60)
+    worker = SimpleWorker([queue()], connection=connection())
     worker.register_birth()
     worker.prepare_execution(job)
-    assert StartedJobRegistry(queue=queue.queue()).get_job_ids() == [job.id]
+    assert StartedJobRegistry(queue=queue()).get_job_ids() == [job.id]
     poison(job, evil)
     pages = [f"{QUEUE_PAGE}{name}/" for name in ("details", "finished", "failed", "started")]
     pages += [QUEUE_PAGE, f"{QUEUE_PAGE}{job.id}/", WORKER_PAGE, f"{WORKER_PAGE}{worker.key}/"]
@@ -95,7 +97,7 @@ def test_a_pickle_in_the_queue_is_not_read_by_a_worker(
 ) -> None:
     settings.VELO_PREDICTOR = "sleep"
     poison(enqueue("text"), evil)
-    worker = InferenceWorker([queue.queue()], connection=queue.connection())
+    worker = InferenceWorker([queue()], connection=connection())
     try:
         worker.work(burst=True)
     finally:
@@ -106,10 +108,10 @@ def test_a_pickle_in_the_queue_is_not_read_by_a_worker(
 
 @pytest.mark.usefixtures("redis")
 def test_rq_reads_json_even_where_nobody_says_so(evil: bytes, proof: Path) -> None:
-    origin = Queue(queue.QUEUE, connection=queue.connection())
+    origin = Queue(QUEUE, connection=connection())
     job = origin.enqueue("operator.add", 2, 3)
     poison(job, evil)
-    Job.fetch(job.id, connection=queue.connection()).get_meta(refresh=False)
+    Job.fetch(job.id, connection=connection()).get_meta(refresh=False)
     with pytest.raises(ValueError, match="line 1 column 1"):
         origin.serializer.loads(evil)
     assert not proof.exists()

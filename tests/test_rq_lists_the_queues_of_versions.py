@@ -8,8 +8,8 @@ from django.test import Client
 
 from tests.jobs import live
 from tests.waiting import eventually
-from workers import queue
-from workers.queue import NewJob
+from workers.broker import enqueue as broker
+from workers.broker.enqueue import NewJob
 
 pytestmark = [pytest.mark.usefixtures("redis"), pytest.mark.django_db]
 
@@ -20,7 +20,7 @@ def enqueue(label: str) -> str:
     """A job that waits there; its id."""
     live("w1", label)
     job = NewJob(label, "text", f"infer: for {label}", 30)
-    assert queue.enqueue(label, [job]).admitted
+    assert broker.enqueue(label, [job]).admitted
     return job.id
 
 

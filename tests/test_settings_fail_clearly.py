@@ -6,9 +6,9 @@ import pytest
 from django_rq import get_queue
 
 from tests.stack import manage
-from workers import queue
-from workers.wire import JSONSerializer
-from workers.worker import InferenceWorker
+from workers.broker.connection import connection, queue
+from workers.broker.wire import JSONSerializer
+from workers.runtime.worker import InferenceWorker
 
 GOOD = {
     "DJANGO_SECRET_KEY": "0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOPQ",
@@ -57,8 +57,8 @@ def test_debug_needs_no_host_list(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("redis")
 def test_the_wire_is_json_in_web_workers_and_admin_pages() -> None:
     worker = InferenceWorker(
-        [], connection=queue.connection(), prepare_for_work=False, serializer="pickle"
+        [], connection=connection(), prepare_for_work=False, serializer="pickle"
     )
-    assert queue.queue().serializer is JSONSerializer
+    assert queue().serializer is JSONSerializer
     assert worker.serializer is JSONSerializer
     assert get_queue("default").serializer is JSONSerializer

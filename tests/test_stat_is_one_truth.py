@@ -13,7 +13,9 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.stack import stack
 from tests.waiting import eventually
-from workers import host, latency, queue
+from workers.broker.connection import connection
+from workers.host import machine
+from workers.metrics import latency
 from workers.models import ModelVersion, ServedModel, Worker
 
 
@@ -28,7 +30,7 @@ def make_workers(count: int, **fields: Any) -> None:
         Worker(
             id=f"worker-{number}",
             node="node",
-            host=host.identity(),
+            host=machine.identity(),
             pid=1,
             queues="default",
             state="idle",
@@ -44,7 +46,7 @@ def make_workers(count: int, **fields: Any) -> None:
 def test_it_has_the_fields_of_the_founding_document() -> None:
     make_workers(1, model_time=0.25, batches={"sizes": {"2": 3}, "tokens": 30, "padded": 40})
     latency._push_responses([0.1, 0.3])
-    queue.connection().rpush("rq:queue:default", "a", "b")
+    connection().rpush("rq:queue:default", "a", "b")
     stat = Client().get("/stat").json()
     assert set(stat) == {
         *("workers", "model_versions", "queue_lenght", "queue_length", "response_time"),

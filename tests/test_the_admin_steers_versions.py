@@ -14,8 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.rows import PASSED, a_model, a_version, a_worker, holding, measured
 from tests.test_the_admin_shows_it import rows, watched
-from workers import lifecycle
-from workers.comparing import Likeness
+from workers.catalog import lifecycle
 from workers.models import (
     Change,
     GoldenInput,
@@ -24,6 +23,7 @@ from workers.models import (
     ShadowComparison,
     Worker,
 )
+from workers.values.comparing import Likeness
 
 pytestmark = [pytest.mark.usefixtures("redis"), pytest.mark.django_db(transaction=True)]
 

@@ -8,8 +8,8 @@ from django.db.models import ProtectedError
 from django.test import Client
 
 from tests.rows import a_model, a_version
-from workers import lifecycle
-from workers.lifecycle import concluding
+from workers.catalog import lifecycle
+from workers.catalog.lifecycle import concluding
 from workers.models import Change, ModelVersion, ServedModel
 
 pytestmark = [pytest.mark.usefixtures("redis"), pytest.mark.django_db]

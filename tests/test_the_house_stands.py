@@ -1,4 +1,4 @@
-"""The arrow of imports, velo_site → inference → workers, and a web process without torch."""
+"""The rooms and the arrow of imports between them, and a web process without torch."""
 
 import ast
 import subprocess
@@ -10,46 +10,106 @@ import pytest
 from tests.stack import ROOT, Stack, command_line, environment, resident_megabytes
 
 HEAVY = {"torch", "transformers", "sentence_transformers", "openvino"}
-FORBIDDEN = {
-    "workers": {"inference", "velo_site", "tests"},
-    "inference": {"velo_site", "tests"} | HEAVY,
-    "velo_site": {"tests"} | HEAVY,
+
+# The rooms, and what each may import of the others: itself, and what stands behind its name.
+ARROW = {
+    "workers.host": [],
+    "workers.values": [],
+    "workers.broker": ["workers.host", "workers.values", "workers.jobs"],
+    "workers.models": ["workers.broker", "workers.values", "workers.host"],
+    "workers.predictors": ["workers.broker", "workers.values", "workers.host"],
+    "workers.catalog": [
+        "workers.models",
+        "workers.predictors",
+        "workers.broker",
+        "workers.values",
+        "workers.host",
+    ],
+    "workers.metrics": ["workers.models", "workers.broker", "workers.values", "workers.host"],
+    "workers.runtime": [
+        "workers.catalog",
+        "workers.metrics",
+        "workers.models",
+        "workers.predictors",
+        "workers.broker",
+        "workers.values",
+        "workers.host",
+        "workers.jobs",
+    ],
+    "workers.jobs": ["workers.values"],  # the job function, by the path that stands in queued jobs
+    "workers": ["workers"],  # admin, management, and the dotted paths that people's files name
+    "inference": ["workers"],
+    "velo_site": ["inference", "workers"],
 }
 
 
 def imports(path: Path) -> set[str]:
-    """Top-level names of the modules that a file imports, wherever in it."""
+    """Dotted names of the modules, or of what is taken from them, wherever in the file."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module.partition(".")[0])
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
-@pytest.mark.parametrize("room", sorted(FORBIDDEN))
-def test_the_arrow_of_imports_holds(room: str) -> None:
-    files = list((ROOT / room).rglob("*.py"))
-    assert files
-    against = {
-        str(path.relative_to(ROOT)): wrong
-        for path in files
-        if (wrong := imports(path) & FORBIDDEN[room])
-    }
-    assert not against
+def top(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+def inside(name: str, room: str) -> bool:
+    return name == room or name.startswith(f"{room}.")
+
+
+def room_of(path: Path) -> str:
+    """The narrowest that ARROW names."""
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return max((room for room in ARROW if inside(name, room)), key=len)
+
+
+def files() -> list[Path]:
+    return [
+        path
+        for room in ("workers", "inference", "velo_site")
+        for path in (ROOT / room).rglob("*.py")
+    ]
+
+
+def test_the_arrow_of_imports_holds() -> None:
+    """workers → inference → velo_site, and within workers from host to runtime."""
+    wrong = []
+    for path in files():
+        room = room_of(path)
+        for name in imports(path):
+            ours = any(
+                inside(name, root) for root in ("workers", "inference", "velo_site", "tests")
+            )
+            if ours and not any(inside(name, allowed) for allowed in [room, *ARROW[room]]):
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("room", ["host", "values", "broker", "models", "predictors", "catalog"])
+def test_each_room_of_the_table_is_there(room: str) -> None:
+    assert any(room_of(path) == f"workers.{room}" for path in files())
+
+
+def test_values_are_pure() -> None:
+    for path in (ROOT / "workers/values").rglob("*.py"):
+        assert not top(imports(path)) & ({"django", "redis", "rq"} | HEAVY), path
 
 
 def test_only_predictors_import_torch() -> None:
-    for path in (ROOT / "workers").rglob("*.py"):
+    for path in files():
         if "predictors" not in path.parts:
-            assert not imports(path) & HEAVY, path
+            assert not top(imports(path)) & HEAVY, path
 
 
 def test_only_dispatch_and_its_exchange_know_rq() -> None:
     for path in (ROOT / "inference").rglob("*.py"):
         if path.name not in ("dispatch.py", "exchange.py"):
-            assert not imports(path) & {"rq", "redis", "django_rq"}, path
+            assert not top(imports(path)) & {"rq", "redis", "django_rq"}, path
 
 
 def test_the_web_application_leaves_torch_out(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from drf_spectacular.validation import validate_schema
 from inference.errors import APIError
 from inference.kinds import CONTRACTS, SCHEMAS
 from tests.answering import model, plan_of, publish, version
+from workers.catalog.plan import PlannedModel
 from workers.models.versions import Kind
-from workers.plan import PlannedModel
 
 EACH = "/models/{model}/transform"
 PINNED = "/models/{model}/versions/{version}/transform"

@@ -9,7 +9,7 @@ from inference.choice import Asked, Known, Point, Route, choose, unanswered
 from inference.errors import NotServing, NoWorker, UnknownModel, UnknownVersion
 from inference.routing import Draws
 from tests.answering import model, plan_of
-from workers.plan import Plan, PlannedModel, Share
+from workers.catalog.plan import Plan, PlannedModel, Share
 
 DEFAULT = Asked()
 LOW, HIGH = Point(0.0, 0.0, 0.0), Point(0.99, 0.99, 0.99)

@@ -212,7 +212,7 @@ def test_a_shadow_is_compared_and_never_answers(velo: Stack, load: Compared, a: 
 
 CANCEL = """
 import pathlib, sys, time
-from workers import lifecycle
+from workers.catalog import lifecycle
 from workers.models import ModelVersion
 version = ModelVersion.objects.get(version="b")
 log = pathlib.Path({log!r})

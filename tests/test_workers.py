@@ -12,9 +12,10 @@ import pytest
 
 from tests.stack import ROOT, Stack, environment, manage, stack
 from tests.waiting import eventually
-from workers import host, queue
+from workers.broker.connection import connection, queue
+from workers.host import machine
 from workers.models import Worker
-from workers.worker import InferenceWorker
+from workers.runtime.worker import InferenceWorker
 
 
 def rows(velo: Stack, *fields: str) -> list[list[Any]]:
@@ -128,12 +129,12 @@ def test_a_stop_while_the_model_loads_leaves_a_stopped_row(
 def test_threads_are_shared_by_the_workers_of_a_machine(
     redis: None, db: None, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host, "cores", lambda: 8)
-    worker = InferenceWorker([queue.queue()], connection=queue.connection())
+    monkeypatch.setattr(machine, "cores", lambda: 8)
+    worker = InferenceWorker([queue()], connection=connection())
     assert worker.threads == 8
     worker._create_row()
     for number in range(3):
-        Worker.objects.create(id=str(number), host=host.identity(), pid=1, node="n", queues="q")
+        Worker.objects.create(id=str(number), host=machine.identity(), pid=1, node="n", queues="q")
     Worker.objects.create(id="elsewhere", host="another", pid=1, node="n", queues="q")
     worker._write_row()
     assert worker.threads == 2

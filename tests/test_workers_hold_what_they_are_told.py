@@ -216,9 +216,9 @@ print(json.dumps([job.id for job in jobs]))
 """
 RESULTS = """
 from rq.job import Job
-from workers import queue
-from workers.wire import JSONSerializer
-jobs = [Job.fetch(id, queue.connection(), JSONSerializer) for id in {ids!r}]
+from workers.broker.connection import connection
+from workers.broker.wire import JSONSerializer
+jobs = [Job.fetch(id, connection(), JSONSerializer) for id in {ids!r}]
 print([(job.get_status().value, job.return_value()) for job in jobs])
 """
 

@@ -11,14 +11,18 @@ from rq.job import Job, JobStatus
 
 from tests.jobs import claim, enqueue, live
 from tests.waiting import eventually
-from workers import claims, jobs, predictors, queue
-from workers.figures import BatchFigures
-from workers.latency import Recorder
+from workers import jobs, predictors
+from workers.broker import claims
+from workers.broker import enqueue as broker
+from workers.broker.connection import connection, queue, script
+from workers.broker.enqueue import NewJob
+from workers.broker.names import QUEUE
+from workers.broker.wire import JSONSerializer
+from workers.metrics.latency import Recorder
 from workers.models import Worker
-from workers.queue import NewJob
-from workers.runner import Runner
-from workers.wire import JSONSerializer
-from workers.worker import InferenceWorker
+from workers.runtime.runner import Runner
+from workers.runtime.worker import InferenceWorker
+from workers.values.figures import BatchFigures
 
 pytestmark = [pytest.mark.usefixtures("redis"), pytest.mark.django_db(transaction=True)]
 
@@ -64,8 +68,8 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Letters]:
 
 
 def work(*names: str, name: str | None = None) -> InferenceWorker:
-    queues = [queue.queue(name) for name in names or (queue.QUEUE,)]
-    worker = InferenceWorker(queues, name=name, connection=queue.connection())
+    queues = [queue(name) for name in names or (QUEUE,)]
+    worker = InferenceWorker(queues, name=name, connection=connection())
     worker.work(burst=True)
     return worker
 
@@ -89,7 +93,7 @@ def test_a_batch_costs_two_round_trips(model: Letters, monkeypatch: pytest.Monke
     for number in range(64):
         enqueue(f"text {number}")
     called: list[str] = []
-    monkeypatch.setattr(claims, "script", lambda name: called.append(name) or queue.script(name))
+    monkeypatch.setattr(claims, "script", lambda name: called.append(name) or script(name))
     work()
     assert model.calls == [32, 32]
     assert called.count("finish") == 2
@@ -150,7 +154,7 @@ def test_the_next_batch_is_claimed_and_encoded_while_the_model_computes(
 def test_a_worker_that_is_told_to_stop_claims_nothing_ahead(model: Letters, settings: Any) -> None:
     settings.VELO_BATCH_MAX = 2
     enqueued = [enqueue(text) for text in ("one", "two", "six", "ten")]
-    worker = InferenceWorker([queue.queue()], connection=queue.connection())
+    worker = InferenceWorker([queue()], connection=connection())
     model.before = worker._shutdown
     enqueue_more = [enqueue("more"), enqueue("most")]
     worker.work(burst=True)
@@ -193,23 +197,23 @@ def test_as_many_outputs_as_texts_or_none_is_trusted(model: Letters, settings: A
 
 def test_queues_are_drained_in_order_of_priority(model: Letters) -> None:
     for name, text in (("low", "c"), ("high", "a"), ("low", "d"), ("high", "b")):
-        queue.queue(name).enqueue_call(jobs.INFER, args=(text,))
+        queue(name).enqueue_call(jobs.INFER, args=(text,))
     claimed = claim("w", "high", "low", limit=3)
     assert [one.asked().input for one in claimed] == ["a", "b", "c"]
 
 
 def test_an_expired_job_is_skipped(model: Letters) -> None:
     gone, here = enqueue("gone"), enqueue("here")
-    queue.connection().delete(gone.key)
+    connection().delete(gone.key)
     assert work().done == 1
     assert answer(here) == "here"
 
 
 def test_a_job_that_no_script_can_read_costs_the_others_nothing(model: Letters) -> None:
     before, bad, after = (enqueue(text) for text in ("before", "bad", "after"))
-    queue.connection().hset(bad.key, "timeout", 10**19)
-    queue.connection().rpush(queue.queue().key, "no-job")
-    queue.connection().set(Job.key_for("no-job"), "a string")
+    connection().hset(bad.key, "timeout", 10**19)
+    connection().rpush(queue().key, "no-job")
+    connection().set(Job.key_for("no-job"), "a string")
     last = enqueue("last")
     work()
     assert [answer(job) for job in (before, after, last)] == ["before", "after", "last"]
@@ -218,16 +222,16 @@ def test_a_job_that_no_script_can_read_costs_the_others_nothing(model: Letters) 
 def test_a_call_that_is_made_again_lets_in_what_it_let_in_before(settings: Any) -> None:
     settings.VELO_MAX_QUEUE = 2
     live("a test")
-    jobs_at_once = [NewJob(queue.QUEUE, text, text, 30) for text in "abc"]
-    assert queue.enqueue(queue.QUEUE, jobs_at_once).admitted == 2
-    assert queue.enqueue(queue.QUEUE, jobs_at_once).admitted == 2
-    assert queue.queue().count == 2
+    jobs_at_once = [NewJob(QUEUE, text, text, 30) for text in "abc"]
+    assert broker.enqueue(QUEUE, jobs_at_once).admitted == 2
+    assert broker.enqueue(QUEUE, jobs_at_once).admitted == 2
+    assert queue().count == 2
 
 
 def test_suspects_run_alone(model: Letters) -> None:
     enqueued = [enqueue(text) for text in "abcdef"]
     for job in enqueued[1:4:2]:
-        queue.connection().hset(job.key, "crashes", 1)
+        connection().hset(job.key, "crashes", 1)
     work()
     assert model.calls == [1, 1, 1, 1, 2]
     assert [answer(job) for job in enqueued] == list("abcdef")
@@ -236,14 +240,14 @@ def test_suspects_run_alone(model: Letters) -> None:
 def test_a_job_given_to_another_worker_cannot_be_answered_by_the_first(model: Letters) -> None:
     job = enqueue("text")
     [first] = claim("first")
-    assert claims.put_back(queue.connection(), "first", [first.execution_key]) == 1
+    assert claims.put_back(connection(), "first", [first.execution_key]) == 1
     assert job.get_status() == JobStatus.QUEUED
     [second] = claim("second")
     late = claims.Answer(first, {"output": []}, 60)
-    assert claims.finish(queue.connection(), "first", [late], 0.1) == [claims.FENCED]
+    assert claims.finish(connection(), "first", [late], 0.1) == [claims.FENCED]
     assert job.get_status() == JobStatus.STARTED
     right = claims.Answer(second, {"output": [97.0]}, 60)
-    assert claims.finish(queue.connection(), "second", [right], 0.1) == [claims.WRITTEN]
+    assert claims.finish(connection(), "second", [right], 0.1) == [claims.WRITTEN]
     assert answer(job) == "a"
     assert len(job.results()) == 1
 
@@ -251,8 +255,8 @@ def test_a_job_given_to_another_worker_cannot_be_answered_by_the_first(model: Le
 def test_put_back_jobs_keep_their_order() -> None:
     enqueued = [enqueue(text) for text in "abcd"]
     claimed = claim("w", limit=3)
-    claims.put_back(queue.connection(), "w", [one.execution_key for one in claimed])
-    assert queue.queue().job_ids == [job.id for job in enqueued]
+    claims.put_back(connection(), "w", [one.execution_key for one in claimed])
+    assert queue().job_ids == [job.id for job in enqueued]
 
 
 called: list[str] = []
@@ -266,19 +270,19 @@ def test_what_the_fast_path_does_not_cover_goes_rqs_way(model: Letters) -> None:
     """Callbacks, dependents, no result kept, other functions: all among plain ones."""
     called.clear()
     plain = [enqueue(f"plain {number}") for number in range(3)]
-    with_callback = queue.queue().enqueue_call(
+    with_callback = queue().enqueue_call(
         jobs.INFER, args=("callback",), on_success=Callback(note_success)
     )
     parent = enqueue("parent")
-    child = queue.queue().enqueue("operator.add", 2, 3, depends_on=parent)
-    forgotten = queue.queue().enqueue_call(jobs.INFER, args=("forgotten",), result_ttl=0)
-    other = queue.queue().enqueue("operator.add", 1, 1)
+    child = queue().enqueue("operator.add", 2, 3, depends_on=parent)
+    forgotten = queue().enqueue_call(jobs.INFER, args=("forgotten",), result_ttl=0)
+    other = queue().enqueue("operator.add", 1, 1)
     worker = work()
     assert [answer(job) for job in plain] == ["plain 0", "plain 1", "plain 2"]
     assert (answer(with_callback), called) == ("callback", [with_callback.id])
     assert answer(parent) == "parent"
     assert child.return_value(refresh=True) == 5
-    assert not Job.exists(forgotten.id, queue.connection())
+    assert not Job.exists(forgotten.id, connection())
     assert other.return_value(refresh=True) == 2
     assert (worker.done, worker.failed) == (8, 0)
 
@@ -288,7 +292,7 @@ def test_what_the_fast_path_does_not_cover_goes_rqs_way(model: Letters) -> None:
 
 def dump() -> dict[str, Any]:
     """Every key that RQ keeps: its values, and whether it has a time to live."""
-    redis = queue.connection()
+    redis = connection()
     found: dict[str, Any] = {}
     for key in sorted(redis.scan_iter("rq:*")):
         kind = redis.type(key).decode()
@@ -329,10 +333,10 @@ OWN = re.compile(r"clean_registries|maintenance")
 
 def states(run: Any, model: Letters) -> list[dict[str, Any]]:
     """All that RQ keeps while the job runs, and after it."""
-    queue.connection().flushall()
+    connection().flushall()
     seen: list[dict[str, Any]] = []
     model.before = lambda: seen.append(dump())
-    queue.queue().enqueue_call(
+    queue().enqueue_call(
         jobs.INFER,
         args=("text",),
         job_id="job",
@@ -354,7 +358,7 @@ def test_enqueue_writes_what_stock_rq_writes(settings: Any) -> None:
 
     def by_stock() -> str:
         return (
-            queue.queue()
+            queue()
             .enqueue_call(
                 jobs.INFER,
                 args=("text",),
@@ -370,7 +374,7 @@ def test_enqueue_writes_what_stock_rq_writes(settings: Any) -> None:
         )
 
     def written(put: Any) -> dict[str, Any]:
-        queue.connection().flushall()
+        connection().flushall()
         job_id = put()
         found = {normal(k).replace(job_id, "job"): normal(v) for k, v in dump().items()}
         found["rq:job:job"][1]["meta"] = sorted(json.loads(found["rq:job:job"][1]["meta"]))
@@ -390,14 +394,12 @@ def test_field_by_field_as_stock_rq_does_it(
 
     def stock() -> None:
         jobs.install(Runner(model, "w", Recorder()))
-        queues = [queue.queue(model.spec.label), queue.queue()]
-        Stock(queues, name="w", connection=queue.connection(), serializer=JSONSerializer).work(
-            burst=True
-        )
+        queues = [queue(model.spec.label), queue()]
+        Stock(queues, name="w", connection=connection(), serializer=JSONSerializer).work(burst=True)
 
     # The answers hold how long they took: here they may not differ.
-    monkeypatch.setattr("workers.runner.time.perf_counter", lambda: 0.0)
-    monkeypatch.setattr("workers.deadlines.waited", lambda claimed, now: 0.0)
+    monkeypatch.setattr("workers.runtime.runner.time.perf_counter", lambda: 0.0)
+    monkeypatch.setattr("workers.broker.deadlines.waited", lambda claimed, now: 0.0)
     by_stock = states(stock, model)
     by_us = states(lambda: work(name="w"), model)
     assert [sorted(state) for state in by_us] == [sorted(state) for state in by_stock]

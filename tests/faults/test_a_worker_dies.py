@@ -137,10 +137,10 @@ def test_a_text_that_breaks_the_model_is_the_only_one_that_fails(
 
 HISTORY = """
 from rq.job import Job
-from workers import queue
-from workers.wire import JSONSerializer
+from workers.broker.connection import connection
+from workers.broker.wire import JSONSerializer
 def show(id):
-    job = Job.fetch(id, queue.connection(), JSONSerializer)
+    job = Job.fetch(id, connection(), JSONSerializer)
     assert id in job.failed_job_registry
     print(job.get_status().value)
     print(job.latest_result().exc_string)

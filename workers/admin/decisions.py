@@ -17,7 +17,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from workers.admin.look import Page, page
-from workers.lifecycle import SERVABLE, Refused
+from workers.catalog.lifecycle import SERVABLE, Refused
 from workers.models import ModelVersion, ServedModel
 
 ACTIVATE = "workers.activate_modelversion"

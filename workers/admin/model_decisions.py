@@ -1,7 +1,7 @@
 """What may be decided about a model."""
 
-from workers import lifecycle
 from workers.admin.decisions import CanaryOfModel, Confirm, Decision, ShadowOfModel
+from workers.catalog import lifecycle
 from workers.models import ModelVersion, ServedModel
 
 

@@ -11,7 +11,6 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from workers import lifecycle
 from workers.admin.decisions import (
     REGISTER,
     Decides,
@@ -31,6 +30,7 @@ from workers.admin.look import (
 )
 from workers.admin.model_decisions import DECISIONS
 from workers.admin.side_by_side import shadow_answers, side_by_side
+from workers.catalog import lifecycle
 from workers.models import Change, ModelVersion, ServedModel
 
 NEWEST = 10  # versions on a model's page

@@ -6,7 +6,7 @@ from django import forms
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from workers import lifecycle
+from workers.catalog import lifecycle
 from workers.models import ModelVersion, ServedModel
 from workers.models.versions import PLAIN, Kind
 

@@ -19,9 +19,9 @@ from workers.admin.look import (
     percent,
     table,
 )
-from workers.comparing import Likeness
-from workers.histogram import Histogram
 from workers.models import LatencySample, ModelVersion, ServedModel, ShadowComparison
+from workers.values.comparing import Likeness
+from workers.values.histogram import Histogram
 
 MINUTES = 60
 QUANTILES = (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))

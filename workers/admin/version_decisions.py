@@ -1,7 +1,7 @@
 """What may be decided about a model version."""
 
-from workers import lifecycle
 from workers.admin.decisions import REGISTER, Canary, Confirm, Decision, Shadow
+from workers.catalog import lifecycle
 from workers.models import ModelVersion
 
 State = ModelVersion.State

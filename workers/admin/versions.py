@@ -12,7 +12,6 @@ from django.utils.formats import localize
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from workers import lifecycle
 from workers.admin.decisions import REGISTER, Decides
 from workers.admin.look import (
     NOTHING,
@@ -37,8 +36,9 @@ from workers.admin.look import (
 from workers.admin.registering import Registration
 from workers.admin.version_decisions import DECISIONS, pending
 from workers.admin.workers import HELD, held_row
-from workers.figures import BatchFigures
+from workers.catalog import lifecycle
 from workers.models import LatencySample, ModelVersion, Worker
+from workers.values.figures import BatchFigures
 
 State = ModelVersion.State
 

@@ -26,8 +26,8 @@ from workers.admin.look import (
     table,
     whole,
 )
-from workers.figures import BatchFigures
 from workers.models import Worker
+from workers.values.figures import BatchFigures
 
 HELD = ("state", "since", "memory", "model time", "batch", "padding", "engine")
 

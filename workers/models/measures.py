@@ -7,9 +7,9 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from workers.histogram import Histogram
 from workers.models.versions import ModelVersion
 from workers.models.workers import Worker
+from workers.values.histogram import Histogram
 
 
 class LatencySample(models.Model):

@@ -7,9 +7,9 @@ from django.db import models
 from django.db.models import Case, ExpressionWrapper, F, Q, QuerySet, Value, When
 from django.db.models.functions import Now
 
-from workers.figures import BatchFigures
+from workers.broker.rescue import Loss
 from workers.models.versions import ModelVersion
-from workers.rescue import Loss
+from workers.values.figures import BatchFigures
 
 
 class WorkerQuerySet(QuerySet["Worker"]):

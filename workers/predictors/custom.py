@@ -8,9 +8,10 @@ from typing import Any
 from django.conf import settings
 from jsonschema import Draft202012Validator, SchemaError
 
-from workers.predictors import memory, options
+from workers.broker.wire import JSONSerializer
+from workers.host import memory
+from workers.predictors import options
 from workers.predictors.protocol import Encoded, InputError, ModelError, Spec
-from workers.wire import JSONSerializer
 
 log = logging.getLogger(__name__)
 

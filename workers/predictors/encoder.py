@@ -10,7 +10,8 @@ from typing import Any
 import numpy
 from django.conf import settings
 
-from workers.predictors import engines, folder, memory
+from workers.host import memory
+from workers.predictors import engines, folder
 from workers.predictors.engines import Candidate, Engine, Measure, Outputs, Tokens, openvino, torch
 from workers.predictors.protocol import Encoded, InputError, ModelError, Spec
 from workers.predictors.weights import Read

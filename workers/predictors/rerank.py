@@ -9,12 +9,12 @@ import numpy
 from django.conf import settings
 from transformers import AutoModelForSequenceClassification
 
-from workers import batching
 from workers.predictors import options, weights
 from workers.predictors.encoder import Encoder
 from workers.predictors.engines import Tokens, torch
 from workers.predictors.protocol import Encoded, InputError, ModelError, Spec
 from workers.predictors.scores import sigmoid
+from workers.values import batching
 
 OPTIONS = {"raw_scores": bool, "max_tokens": int}
 

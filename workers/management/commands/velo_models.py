@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
-from workers import lifecycle
+from workers.catalog import lifecycle
 from workers.models import Change, GoldenInput, ModelVersion, ServedModel, Worker
 from workers.models.versions import Kind
 

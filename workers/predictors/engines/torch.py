@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from workers import host
+from workers.host import machine
 from workers.predictors.engines import Outputs, Tokens
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -91,4 +91,4 @@ def computes_bf16(device: str) -> bool:
     """With units of its own; elsewhere bf16 would be emulated, slower than fp32."""
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device == "cpu" and host.computes_bf16()
+    return device == "cpu" and machine.computes_bf16()

@@ -7,10 +7,11 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError
 
-from workers import queue
-from workers.figures import BatchFigures
-from workers.latency import response_time
+from workers.broker.enqueue import load
+from workers.broker.names import QUEUE
+from workers.metrics.latency import response_time
 from workers.models import Worker
+from workers.values.figures import BatchFigures
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +65,12 @@ def stat() -> dict[str, Any]:
 
     Raises OperationalError or InterfaceError if the database is away and nothing is known.
     """
-    workers, age = _live_workers.read(queue.load([]).workers)
+    workers, age = _live_workers.read(load([]).workers)
     by_version: dict[str, list[dict[str, Any]]] = {}
     for worker in workers:
         for label in worker.serves:
             by_version.setdefault(label, []).append(worker.held[label]["batches"])
-    waiting = queue.load([queue.QUEUE, *by_version]).waiting
+    waiting = load([QUEUE, *by_version]).waiting
     return {
         "workers": {
             worker.id: {

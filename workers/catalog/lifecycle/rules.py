@@ -2,8 +2,8 @@
 
 from django.db.models import Max
 
-from workers.lifecycle.progress import pending
-from workers.lifecycle.states import SERVABLE, Refused, State
+from workers.catalog.lifecycle.progress import pending
+from workers.catalog.lifecycle.states import SERVABLE, Refused, State
 from workers.models import ModelVersion, ServedModel, Worker
 
 

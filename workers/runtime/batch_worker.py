@@ -24,14 +24,19 @@ from rq.timeouts import JobTimeoutException
 from rq.utils import now as rq_now
 from rq.worker import WorkerStatus
 
-from workers import batching, claims, deadlines, host, jobs, rescue
-from workers.claims import Answer, Claim, LeaseOver
-from workers.doorman import Doorman
+from workers import jobs
+from workers.broker import claims, deadlines, rescue
+from workers.broker.claims import Answer, Claim, LeaseOver
+from workers.broker.clock import clock
+from workers.broker.connection import queue
+from workers.broker.doorman import Doorman
+from workers.broker.names import is_version
+from workers.host import machine
+from workers.host.watchdog import Watchdog
 from workers.predictors import Encoded
-from workers.queue import clock, is_version, queue
-from workers.runner import Output, Raised, Runner, TookTooLong
-from workers.steady_worker import SUSPENSION_EVERY, SteadyWorker
-from workers.watchdog import Watchdog
+from workers.runtime.runner import Output, Raised, Runner, TookTooLong
+from workers.runtime.steady_worker import SUSPENSION_EVERY, SteadyWorker
+from workers.values import batching
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +72,7 @@ class BatchWorker(SteadyWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.threads = settings.VELO_THREADS or host.threads(1)
+        self.threads = settings.VELO_THREADS or machine.threads(1)
         self.watchdog = Watchdog(self.name)
         self.done = self.failed = 0  # jobs
         self.left_nothing = False  # behind in Redis, at the end

@@ -3,9 +3,13 @@
 from django.db import transaction
 from django.utils import timezone
 
-from workers.lifecycle.rules import must_be_loadable, must_be_servable, must_have_met_golden_inputs
-from workers.lifecycle.states import Action, Outcome, Refused
-from workers.lifecycle.trail import all_locked, locked, publish, write
+from workers.catalog.lifecycle.rules import (
+    must_be_loadable,
+    must_be_servable,
+    must_have_met_golden_inputs,
+)
+from workers.catalog.lifecycle.states import Action, Outcome, Refused
+from workers.catalog.lifecycle.trail import all_locked, locked, publish, write
 from workers.models import Change, ModelVersion, ServedModel
 
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from workers.claims import Claim
+from workers.broker.claims import Claim
 
 
 def _time(meta: Any, name: str) -> float | None:

@@ -16,10 +16,10 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from workers.histogram import Histogram
+from workers.broker.connection import connection
+from workers.metrics.shadowing import Comparisons
 from workers.models import LatencySample, ModelVersion, prune
-from workers.queue import connection
-from workers.shadowing import Comparisons
+from workers.values.histogram import Histogram
 
 log = logging.getLogger(__name__)
 

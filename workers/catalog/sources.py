@@ -20,7 +20,7 @@ from typing import Any
 import huggingface_hub
 from django.conf import settings
 
-from workers import pickles
+from workers.catalog import pickles
 from workers.predictors import ModelError
 from workers.predictors.folder import INDEX, read_json, sha256
 

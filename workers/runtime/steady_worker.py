@@ -9,8 +9,8 @@ from redis.exceptions import RedisError
 from rq import SimpleWorker
 from rq.utils import now as rq_now
 
-from workers.queue import clock
-from workers.wire import JSONSerializer
+from workers.broker.clock import clock
+from workers.broker.wire import JSONSerializer
 
 log = logging.getLogger(__name__)
 

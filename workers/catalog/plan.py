@@ -12,9 +12,9 @@ from typing import Any, cast
 
 from django.db import transaction
 
+from workers.broker.connection import connection
 from workers.models import Change, ModelVersion, ServedModel
 from workers.predictors.protocol import Spec
-from workers.queue import connection
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,9 @@ from typing import Any, cast
 
 from django.conf import settings
 
-from workers import host
-from workers.queue import EVERYBODY, connection, leases_key, script
+from workers.broker.connection import connection, script
+from workers.broker.names import EVERYBODY, leases_key
+from workers.host import machine
 
 REGISTRY = "velo:workers"  # a hash: what each worker with a lease says of itself
 FIELDS = {"queues", "declares", "place", "pid", "started"}
@@ -64,9 +65,9 @@ class Registration:
 
     def process_is_gone(self) -> bool:
         """Whether that can be said from here, and it is."""
-        if self._fields["place"] != host.place():
+        if self._fields["place"] != machine.place():
             return False
-        started = host.process_started(self._fields["pid"])
+        started = machine.process_started(self._fields["pid"])
         return started is None or started not in ("", self._fields["started"])
 
     def renew(self, anew: bool = False, but: Collection[str] = ()) -> Renewal:
@@ -98,9 +99,9 @@ def of_this_process(
     fields = {
         "queues": list(queues),
         "declares": declares,
-        "place": host.place(),
+        "place": machine.place(),
         "pid": os.getpid(),
-        "started": host.process_started(os.getpid()),
+        "started": machine.process_started(os.getpid()),
     }
     return Registration(worker, json.dumps(fields))
 

@@ -15,9 +15,9 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job
 from rq.utils import now, utcformat
 
-from workers import leases
-from workers.leases import Registration
-from workers.queue import connection, script
+from workers.broker import leases
+from workers.broker.connection import connection, script
+from workers.broker.leases import Registration
 
 log = logging.getLogger(__name__)
 

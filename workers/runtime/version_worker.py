@@ -15,15 +15,20 @@ from rq.registry import (
     StartedJobRegistry,
 )
 
-from workers import holdings, leases, plan, predictors
-from workers.batch_worker import BatchWorker
-from workers.holdings import Held, State
-from workers.latency import Recorder
-from workers.leases import Registration, Renewal
-from workers.plan import Plan
+from workers import predictors
+from workers.broker import leases
+from workers.broker.connection import connection, queue, script
+from workers.broker.leases import Registration, Renewal
+from workers.broker.names import is_version, leases_key
+from workers.catalog import plan
+from workers.catalog.plan import Plan
+from workers.catalog.specs import spec_of
+from workers.metrics.latency import Recorder
 from workers.predictors import ModelError, Spec
-from workers.queue import connection, is_version, leases_key, queue, script
-from workers.runner import Runner
+from workers.runtime import holdings
+from workers.runtime.batch_worker import BatchWorker
+from workers.runtime.holdings import Held, State
+from workers.runtime.runner import Runner
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +129,7 @@ class VersionWorker(BatchWorker):
                 "`manage.py velo_models add` registers one."
             )
         assert self.plan
-        return holdings.spec_of(version, self.plan.models[version.model].kind)
+        return spec_of(version, self.plan.models[version.model].kind)
 
     def _load(self, label: str) -> None:
         """Read it, warm it up, and take its requests. Raises ModelError, and keeps why."""

@@ -8,10 +8,10 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from workers.lifecycle.progress import progress
-from workers.lifecycle.registering import request_check
-from workers.lifecycle.states import Action, Outcome, Refused, State, move
-from workers.lifecycle.trail import all_locked, publish, write
+from workers.catalog.lifecycle.progress import progress
+from workers.catalog.lifecycle.registering import request_check
+from workers.catalog.lifecycle.states import Action, Outcome, Refused, State, move
+from workers.catalog.lifecycle.trail import all_locked, publish, write
 from workers.models import Change, ModelVersion, ServedModel
 
 ENVIRONMENT = "environment"  # who declares a version

@@ -10,11 +10,12 @@ from typing import Any
 
 from django.conf import settings
 
-from workers import host, predictors, sources
-from workers.latency import Recorder
-from workers.plan import Plan, PlannedVersion
-from workers.predictors import ModelError, Spec, memory
-from workers.runner import Runner
+from workers import predictors
+from workers.catalog.plan import Plan
+from workers.host import machine, memory
+from workers.metrics.latency import Recorder
+from workers.predictors import ModelError, Spec
+from workers.runtime.runner import Runner
 
 log = logging.getLogger(__name__)
 
@@ -91,27 +92,11 @@ def fits(held: Mapping[str, Held], memory: int | None) -> bool:
     return not budget or taken + (memory or 0) <= budget
 
 
-def spec_of(version: PlannedVersion, kind: str) -> Spec:
-    """What is to be loaded. Raises ModelError if its files are gone, or others than they were."""
-    try:
-        folder = sources.resolve(version.source)
-    except sources.SourceError as error:
-        raise ModelError(str(error)) from error
-    digest = sources.digest(folder) if folder else ""
-    if version.digest and digest != version.digest:
-        raise ModelError(
-            f"The files of {version.label} in {folder} aren't those that were registered (SHA-256 "
-            f"{digest[:12]}… instead of {version.digest[:12]}…). Put them back, or register the "
-            "new ones as a version of their own."
-        )
-    return Spec(version.model, version.version, kind, folder, digest[:12], version.options)
-
-
 def load(spec: Spec, threads: int, worker: str, recorder: Recorder) -> tuple[Runner, int]:
     """Read and warmed up; and by how many bytes this process has grown. Raises ModelError."""
     started = time.monotonic()
     predictors.prepare(spec.kind)  # is there for all versions
-    before = host.resident()
+    before = machine.resident()
     try:
         predictor = predictors.load(spec, threads)
         runner = Runner(predictor, worker, recorder)
@@ -126,7 +111,7 @@ def load(spec: Spec, threads: int, worker: str, recorder: Recorder) -> tuple[Run
         *(worker, spec.label, time.monotonic() - started),
         *(predictor.engine_chosen, predictor.call_tokens),
     )
-    return runner, max(0, host.resident() - before)
+    return runner, max(0, machine.resident() - before)
 
 
 def free(held: Held) -> None:

@@ -12,8 +12,8 @@ A worker's environment (VELO_MODEL_PATH) makes its version active without a chec
 process with it has decided.
 """
 
-from workers.lifecycle.concluding import conclude, declare
-from workers.lifecycle.deciding import (
+from workers.catalog.lifecycle.concluding import conclude, declare
+from workers.catalog.lifecycle.deciding import (
     activate,
     cancel,
     make_default,
@@ -21,15 +21,15 @@ from workers.lifecycle.deciding import (
     set_canary,
     set_shadow,
 )
-from workers.lifecycle.progress import Progress, pending, progress
-from workers.lifecycle.registering import (
+from workers.catalog.lifecycle.progress import Progress, pending, progress
+from workers.catalog.lifecycle.registering import (
     CHECK,
     SILENT,
     give_up_silent_checks,
     register,
     request_check,
 )
-from workers.lifecycle.states import NEXT, SERVABLE, Refused, State, move
+from workers.catalog.lifecycle.states import NEXT, SERVABLE, Refused, State, move
 
 __all__ = [
     "CHECK",

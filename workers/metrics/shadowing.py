@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from django.db import transaction
 
-from workers.comparing import Likeness
 from workers.models import ModelVersion, ShadowComparison
+from workers.values.comparing import Likeness
 
 
 @dataclass

@@ -14,12 +14,12 @@ import numpy
 from rq.timeouts import JobTimeoutException
 
 from workers import predictors
-from workers.comparing import similarity
-from workers.figures import BatchFigures
-from workers.jobs import Prediction
-from workers.latency import Recorder
+from workers.metrics.latency import Recorder
 from workers.models import LatencySample
 from workers.predictors import Encoded
+from workers.values.comparing import similarity
+from workers.values.figures import BatchFigures
+from workers.values.prediction import Prediction
 
 TIMES_KEPT = 1000
 Raised = tuple[type[BaseException], BaseException, TracebackType | None]

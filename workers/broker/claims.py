@@ -17,9 +17,11 @@ from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.utils import now, str_to_date, utcformat
 
+from workers.broker.clock import clock
+from workers.broker.connection import script
+from workers.broker.names import EVERYBODY, leases_key
+from workers.broker.wire import JSONSerializer
 from workers.jobs import INFER
-from workers.queue import EVERYBODY, clock, leases_key, script
-from workers.wire import JSONSerializer
 
 # What `finish` says of a job.
 FENCED, WRITTEN, HAS_DEPENDENTS = 0, 1, 2

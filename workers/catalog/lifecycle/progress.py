@@ -1,6 +1,6 @@
 """How far the workers are with a version that is being activated."""
 
-from workers.lifecycle.states import Outcome
+from workers.catalog.lifecycle.states import Outcome
 from workers.models import Change, ModelVersion, ServedModel, Worker
 
 

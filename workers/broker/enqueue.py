@@ -1,27 +1,14 @@
-"""The queue in Redis: one connection pool, one clock, and what must happen there in one step.
-
-The keys and fields are RQ's own, so that `rq info`, django-rq's pages and `Job.fetch` read them.
-"""
+"""Jobs on their way into a queue: admitted, withdrawn, promoted when their retry is due."""
 
 import json
 import math
-import threading
-import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
 from django.conf import settings
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.commands.core import Script
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
-from redis.retry import Retry
 from rq import Queue
 from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job, JobStatus
@@ -29,13 +16,12 @@ from rq.registry import ScheduledJobRegistry
 from rq.utils import now as rq_now
 from rq.utils import utcformat
 
+from workers.broker.clock import clock
+from workers.broker.connection import connection, queue, script
+from workers.broker.names import EVERYBODY, leases_key
+from workers.broker.wire import JSONSerializer
 from workers.jobs import INFER
-from workers.wire import JSONSerializer
 
-QUEUE = "default"  # RQ's own jobs; what a model shall answer waits in its version's queue
-EVERYBODY = "*"  # among the leases: of each worker that is alive, whatever it serves
-
-PATIENCE = 3.0  # seconds for an answer of Redis; no command here blocks for more than one
 PROMOTE_AT_MOST = 1000
 ENQUEUE_AT_MOST = 256  # in one step
 UNSET = dict.fromkeys(
@@ -51,92 +37,6 @@ UNSET = dict.fromkeys(
     ),
     "",
 )  # what RQ writes as empty into every new job
-
-
-@cache
-def connection() -> Redis:
-    """This process's connections to Redis, shared by all its threads."""
-    return Redis.from_url(
-        settings.REDIS_URL,
-        socket_timeout=PATIENCE,
-        socket_connect_timeout=2,
-        health_check_interval=30,
-        # A connection that the server has closed meanwhile is worth one more try, at once; whoever
-        # waits for a Redis that is away wants to know.
-        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-    )
-
-
-@cache
-def queue(name: str = QUEUE) -> Queue:
-    return Queue(
-        name,
-        connection=connection(),
-        default_timeout=settings.VELO_JOB_TIMEOUT,
-        serializer=JSONSerializer,
-    )
-
-
-def names() -> list[str]:
-    """Of all queues that ever had a job. Raises RedisError."""
-    found = cast(set[bytes], connection().smembers(Queue.redis_queues_keys))
-    return sorted(key.decode().removeprefix(Queue.redis_queue_namespace_prefix) for key in found)
-
-
-@cache
-def script(name: str) -> Script:
-    """The server-side script in lua/NAME.lua: it is sent once, afterwards its hash is."""
-    source = (Path(__file__).parent / "lua" / f"{name}.lua").read_text()
-    return connection().register_script(source)
-
-
-class Clock:
-    """The time of the Redis server, in Unix seconds, read without a round trip.
-
-    All who share a queue share this clock: deadlines and waiting times stay right when a machine's
-    own clock is wrong or jumps, since between two readings only the monotonic clock counts.
-    """
-
-    MAX_AGE = 60  # seconds until the server is asked again
-    READINGS = 5  # the one with the shortest round trip counts, as in NTP (RFC 5905)
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._offset = 0.0
-        self._read_at = -float("inf")
-
-    def learn(self, time_now: float) -> None:
-        """The server has just said what time it is."""
-        self._offset = time_now - time.monotonic()
-        self._read_at = time.monotonic()
-
-    def now(self) -> float:
-        """Raises RedisError only if the server has never said what time it is."""
-        if time.monotonic() - self._read_at > self.MAX_AGE:
-            self._read()
-        return time.monotonic() + self._offset
-
-    def _read(self) -> None:
-        with self._lock:
-            if time.monotonic() - self._read_at <= self.MAX_AGE:
-                return  # another thread has just done it
-            try:
-                _, self._offset = min(self._reading() for _ in range(self.READINGS))
-            except RedisError:
-                if self._read_at == -float("inf"):
-                    raise
-            self._read_at = time.monotonic()
-
-    @staticmethod
-    def _reading() -> tuple[float, float]:
-        """Round trip, and the server's time less our monotonic one, both in seconds."""
-        asked = time.monotonic()
-        seconds, microseconds = connection().time()
-        answered = time.monotonic()
-        return answered - asked, seconds + microseconds / 1e6 - (asked + answered) / 2
-
-
-clock = Clock()
 
 
 @dataclass(frozen=True)
@@ -156,16 +56,6 @@ def load(names: Sequence[str]) -> Load:
             pipeline.llen(queue(name).key)
         alive, *waiting = pipeline.execute()
     return Load(sum(waiting), alive)
-
-
-def is_version(name: str) -> bool:
-    """Whether a queue is that of a model version, "name@version"; the others are RQ's own."""
-    return "@" in name
-
-
-def leases_key(name: str) -> str:
-    """A sorted set: who serves this queue, by the time until which they are known to be alive."""
-    return f"velo:leases:{name}"
 
 
 @dataclass(frozen=True)

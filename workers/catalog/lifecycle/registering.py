@@ -12,13 +12,14 @@ from django.db.models import Q
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from workers import sources
-from workers.lifecycle.rules import must_be_spare
-from workers.lifecycle.states import Action, Refused, State, move
-from workers.lifecycle.trail import locked, publish
+from workers.broker.connection import queue
+from workers.broker.names import QUEUE
+from workers.catalog import sources
+from workers.catalog.lifecycle.rules import must_be_spare
+from workers.catalog.lifecycle.states import Action, Refused, State, move
+from workers.catalog.lifecycle.trail import locked, publish
 from workers.models import Change, ModelVersion, ServedModel
 from workers.models.versions import Kind
-from workers.queue import QUEUE, queue
 
 CHECK = "workers.checking.start"  # the job
 SILENT = 10.0  # seconds after which a check that says nothing counts as interrupted

@@ -5,8 +5,8 @@ import logging
 from django.db import IntegrityError, transaction
 from redis.exceptions import RedisError
 
-from workers import plan
-from workers.lifecycle.states import Outcome, Refused
+from workers.catalog import plan
+from workers.catalog.lifecycle.states import Outcome, Refused
 from workers.models import Change, ServedModel
 
 log = logging.getLogger(__name__)

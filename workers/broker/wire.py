@@ -1,0 +1,30 @@
+"""How a job looks on the wire: RQ's serializer, in JSON.
+
+RQ's own default is pickle, with which whoever can write to Redis runs code in every worker.
+"""
+
+from typing import Any
+
+import orjson
+from rq import serializers
+
+
+class JSONSerializer:
+    """Reads and writes the same JSON as `rq.serializers.JSONSerializer`, several times faster;
+    a numpy array of float32 is written as a list, each number in its shortest form."""
+
+    @staticmethod
+    def dumps(value: Any) -> bytes:
+        return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    @staticmethod
+    def loads(data: bytes) -> Any:
+        return orjson.loads(data)
+
+
+def insist() -> None:
+    """Make RQ take this serializer also where it is told of none and would take pickle.
+
+    So it is on django-rq's page of a worker, where a job could run code in the web process.
+    """
+    serializers.PickleSerializer = JSONSerializer  # type: ignore[assignment]

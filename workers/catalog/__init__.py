@@ -1,0 +1,1 @@
+"""Which versions there are: sources, lifecycle, checks, plan."""

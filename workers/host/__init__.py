@@ -1,0 +1,1 @@
+"""This machine: its cores, memory and processes; imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""Pure values: no Django, no Redis, no torch."""
