@@ -31,7 +31,7 @@ COPY . .
 RUN python -m compileall -q . \
     && DJANGO_SECRET_KEY=build DJANGO_ALLOWED_HOSTS=localhost \
        python manage.py collectstatic --noinput \
-    && install -d -o velo -g velo -m 0750 "$VELO_VAR"
+    && install -d -o velo -g velo -m 0700 "$VELO_VAR"
 USER 10001
 
 EXPOSE 8877

@@ -1,6 +1,7 @@
 """All settings of Velo, each read from the environment; the README's table lists them."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
@@ -185,6 +186,10 @@ USE_I18N = False
 USE_TZ = True
 FORMAT_MODULE_PATH = "velo_site.formats"
 STATIC_URL = "/static/"
+# Whatever the umask: collected by root into an image, they are served by another user.
+_static_is_private = Path(STATIC_ROOT).resolve().is_relative_to(VELO_VAR)
+FILE_UPLOAD_PERMISSIONS = 0o600 if _static_is_private else 0o644
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700 if _static_is_private else 0o755
 
 # HTTPS is the default of the open internet; `manage.py serve` and docker-compose.yml, which answer
 # on plain http://localhost, turn it off.
