@@ -1,5 +1,7 @@
-"""JSON in and out of HTTP, by orjson, and nothing but JSON."""
+"""JSON in and out of HTTP, by orjson, compressed or not, and nothing but JSON."""
 
+import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
@@ -10,7 +12,17 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-from inference.errors import BodyTooLarge, InvalidJSON
+from inference.errors import (
+    BodyTooLarge,
+    InvalidEncoding,
+    InvalidJSON,
+    UnsupportedEncoding,
+    UnsupportedMediaType,
+)
+
+# zlib's `wbits` by Content-Encoding.
+COMPRESSIONS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+GZIP = b"\x1f\x8b"
 
 
 class JSONParser(BaseParser):
@@ -22,21 +34,67 @@ class JSONParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Raises BodyTooLarge and InvalidJSON."""
-        limit = settings.VELO_MAX_BODY_BYTES
+        """Raises BodyTooLarge, UnsupportedEncoding, InvalidEncoding and InvalidJSON."""
+        limit: int = settings.VELO_MAX_BODY_BYTES
         body = stream.read(limit + 1)
+        encoding = parser_context and parser_context["request"].META.get("HTTP_CONTENT_ENCODING")
+        if encoding:
+            body = _decompressed(body, encoding, limit)
         if len(body) > limit:
             raise BodyTooLarge(
                 f"The body is larger than {limit} bytes. Send less, or raise "
                 "VELO_MAX_BODY_BYTES on the server."
             )
         try:
-            return orjson.loads(body)
+            return orjson.loads(body.removeprefix(BOM_UTF8))
         except orjson.JSONDecodeError as error:
-            raise InvalidJSON(
-                f"The body is not JSON in UTF-8: {error}. Expected JSON, for example the string "
-                '"Hello!" with its quotes.'
-            ) from error
+            raise InvalidJSON(_why_not(body, error)) from error
+
+
+def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+    """At most one byte more than `limit`, so that a small body can't fill the memory."""
+    name = encoding.strip().lower()
+    if name == "identity":
+        return body
+    if name not in COMPRESSIONS:
+        raise UnsupportedEncoding(
+            f"Content-Encoding {encoding[:40]!r} isn't supported. Send the body uncompressed, or "
+            "compressed with gzip or deflate."
+        )
+    decompressor = zlib.decompressobj(COMPRESSIONS[name])
+    try:
+        found = decompressor.decompress(body, limit + 1)
+        if len(found) > limit:
+            return found
+        if not decompressor.eof:
+            raise zlib.error("the compressed data isn't complete")
+        if decompressor.unused_data:
+            raise zlib.error("something follows the compressed data")
+    except zlib.error as error:
+        raise InvalidEncoding(
+            f"Content-Encoding says {name}, but the body can't be decompressed so: {error}. Send "
+            "the whole compressed body, or an uncompressed one without Content-Encoding."
+        ) from error
+    return found
+
+
+def _why_not(body: bytes, error: orjson.JSONDecodeError) -> str:
+    """What keeps the body from being JSON. orjson calls all that isn't UTF-8 surrogates."""
+    if body.startswith(GZIP):
+        return "The body is compressed with gzip. Say so in Content-Encoding: gzip."
+    if b"\0" in body[:4]:  # JSON has no such byte, but UTF-16 and UTF-32 have for ASCII
+        return "The body isn't valid UTF-8: it looks like UTF-16 or UTF-32. Send JSON in UTF-8."
+    try:
+        body.decode()
+    except UnicodeDecodeError as wrong:
+        return (
+            f"The body isn't valid UTF-8: {wrong.reason}, byte 0x{body[wrong.start]:02x} at "
+            f"position {wrong.start}. Send JSON in UTF-8."
+        )
+    return (
+        f"The body isn't JSON: {error}. Expected JSON, for example the string "
+        '"Hello!" with its quotes.'
+    )
 
 
 class JSONRenderer(BaseRenderer):
@@ -57,9 +115,15 @@ class JSONRenderer(BaseRenderer):
 class JSONAlways(BaseContentNegotiation):
     """There is one form of every answer; a client that asks for another gets it all the same."""
 
-    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
-        wanted = (request.content_type or "").partition(";")[0].strip().lower()
-        return next((parser for parser in parsers if parser.media_type == wanted), None)
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
+        """Raises UnsupportedMediaType."""
+        given = (request.content_type or "").partition(";")[0].strip().lower()
+        for parser in parsers:
+            if parser.media_type == given:
+                return parser
+        raise UnsupportedMediaType(
+            f"Unsupported media type {given[:40]!r}. Send JSON with Content-Type: application/json."
+        )
 
     def select_renderer(
         self,

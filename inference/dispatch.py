@@ -53,8 +53,7 @@ def transform(asked: Asked, data: Any, seconds: float) -> Prediction:
                 _drop(asking.job)
                 raise DeadlinePassed(
                     f"No answer within {seconds:g} s. The job was dropped. "
-                    "Try again when fewer requests wait, or add workers.",
-                    job_id=asking.job.id,
+                    "Try again when fewer requests wait, or add workers."
                 )
             prediction = _prediction(asking.job.id, asking.outcome)
         except (DeadlinePassed, ModelFailed, Poisonous):
@@ -105,7 +104,7 @@ def _ask(asked: Asked, data: Any, until: float) -> Asking:
 def _prediction(job_id: str, outcome: Ended | Lost) -> Prediction:
     """Raises JobLost, Poisonous and ModelFailed."""
     if isinstance(outcome, Lost):
-        raise JobLost(job_id=job_id)
+        raise JobLost  # without the id of a job that can be found nowhere
     if outcome.fields[b"type"] == SUCCESSFUL:
         return Prediction(**JSONSerializer.loads(b64decode(outcome.fields[b"return_value"])))
     if crashes := outcome.fields.get(b"crashes"):

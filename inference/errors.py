@@ -1,29 +1,32 @@
 """What can go wrong, and the one shape in which a caller hears of it (RFC 9457).
 
 APIError
-├── 400 InvalidJSON         the body isn't JSON
-├── 400 NotAString          the body is JSON, but no string, and the model takes one
-├── 400 InvalidInput        the body is JSON, but not of the shape that the model takes
-├── 400 BlankInput          there is nothing in the string
-├── 400 InvalidTimeout      X-Request-Timeout is no number of seconds
-├── 404 UnknownModel        no model has this name
-├── 404 UnknownVersion      the model has no such version
-├── 408 BodyTimeout         the body came too slowly
-├── 409 NotServing          the version that is asked for has no live worker, but others have
-├── 411 LengthRequired      the body's length isn't declared
-├── 413 InputTooLong        the text, or all texts together, are over VELO_MAX_INPUT_CHARS
-├── 413 BodyTooLarge        the body is over VELO_MAX_BODY_BYTES
-├── 429 QueueFull           VELO_MAX_QUEUE inputs wait already, or the web process is full
-├── 429 ClientShare         the address has VELO_CLIENT_MAX inputs here already
-├── 500 ModelFailed         every attempt of the job raised
-├── 500 Poisonous           workers crashed while they had the job
-├── 503 NoWorker            no live worker serves the model
-├── 503 QueueAway           Redis can't be reached, or refuses to be written to
-├── 503 JobLost             Redis lost the job twice
-├── 503 DatabaseAway        the database can't be reached, and nothing is known without it
-└── 504 DeadlinePassed      no answer within the time that the request has
+├── 400 InvalidJSON          the body isn't JSON
+├── 400 InvalidEncoding      the body isn't compressed as its Content-Encoding says
+├── 400 NotAString           the body is JSON, but no string, and the model takes one
+├── 400 InvalidInput         the body is JSON, but not of the shape that the model takes
+├── 400 BlankInput           nothing in the string can be seen
+├── 400 InvalidTimeout       X-Request-Timeout is no number of seconds
+├── 404 UnknownModel         no model has this name
+├── 404 UnknownVersion       the model has no such version
+├── 408 BodyTimeout          the body came too slowly
+├── 409 NotServing           the version that is asked for has no live worker, but others have
+├── 411 LengthRequired       the body's length isn't declared
+├── 413 InputTooLong         the text, or all texts together, are over VELO_MAX_INPUT_CHARS
+├── 413 BodyTooLarge         the body is over VELO_MAX_BODY_BYTES
+├── 415 UnsupportedMediaType Content-Type isn't application/json
+├── 415 UnsupportedEncoding  Content-Encoding is neither gzip nor deflate
+├── 429 QueueFull            VELO_MAX_QUEUE inputs wait already, or the web process is full
+├── 429 ClientShare          the address has VELO_CLIENT_MAX inputs here already
+├── 500 ModelFailed          every attempt of the job raised
+├── 500 Poisonous            workers crashed while they had the job
+├── 503 NoWorker             no live worker serves the model
+├── 503 QueueAway            Redis can't be reached, or refuses to be written to
+├── 503 JobLost              Redis lost the job twice
+├── 503 DatabaseAway         the database can't be reached, and nothing is known without it
+└── 504 DeadlinePassed       no answer within the time that the request has
 
-The framework's own errors (403, 404, 405, 415, 500) take the same shape.
+The framework's own errors (403, 404, 405, 500) take the same shape.
 """
 
 import logging
@@ -76,8 +79,19 @@ class InvalidJSON(APIError):
     default_code = "invalid_json"
     title = "The body is not JSON"
     example = (
-        "The body is not JSON in UTF-8: unexpected character: line 1 column 1 (char 0). "
+        "The body isn't JSON: unexpected character: line 1 column 1 (char 0). "
         'Expected JSON, for example the string "Hello!" with its quotes.'
+    )
+
+
+class InvalidEncoding(APIError):
+    status_code = 400
+    default_code = "invalid_encoding"
+    title = "The body can't be decompressed"
+    example = (
+        "Content-Encoding says gzip, but the body can't be decompressed so: Error -3 while "
+        "decompressing data: incorrect header check. Send the whole compressed body, or an "
+        "uncompressed one without Content-Encoding."
     )
 
 
@@ -99,7 +113,10 @@ class BlankInput(APIError):
     status_code = 400
     default_code = "blank_input"
     title = "The text is blank"
-    example = "The string is empty or holds only white space. Send some text."
+    example = (
+        "The string is empty or holds only white space, control characters and characters that are "
+        "never shown. Send some text."
+    )
 
 
 class InvalidTimeout(APIError):
@@ -163,6 +180,27 @@ class BodyTooLarge(APIError):
     default_code = "body_too_large"
     title = "The body is too large"
     example = "The body is larger than 2097152 bytes. Send a shorter text."
+
+
+class UnsupportedMediaType(APIError):
+    status_code = 415
+    default_code = "unsupported_media_type"
+    title = "The body isn't declared as JSON"
+    example = "Unsupported media type 'text/plain'. Send JSON with Content-Type: application/json."
+
+
+class UnsupportedEncoding(APIError):
+    status_code = 415
+    default_code = "unsupported_encoding"
+    title = "The Content-Encoding isn't supported"
+    example = (
+        "Content-Encoding 'br' isn't supported. Send the body uncompressed, or compressed with "
+        "gzip or deflate."
+    )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Accept-Encoding": "gzip, deflate"}
 
 
 class QueueFull(APIError):

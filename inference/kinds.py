@@ -1,6 +1,5 @@
 """What each kind of model takes and gives: the check of its input, and both in JSON Schema."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +13,7 @@ from jsonschema.protocols import Validator
 from jsonschema.validators import validator_for
 from referencing import Registry
 
+from inference.blank import PATTERN, SOMETHING
 from inference.errors import BlankInput, InputTooLong, InvalidInput, NotAString
 from workers.models.versions import Kind
 
@@ -21,7 +21,6 @@ TEXTS_AT_MOST = 256  # in one request to rerank
 ERRORS_COMPARED = 20  # of which the most telling one is shown
 SHOWN_CHARS = 300  # of what a schema has against an input
 
-SOMETHING = re.compile(r"\S")
 JSON_TYPES = {
     str: "a string",
     dict: "an object",
@@ -133,7 +132,7 @@ _STRING = {
     "type": "string",
     "minLength": 1,
     "maxLength": settings.VELO_MAX_INPUT_CHARS,
-    "pattern": SOMETHING.pattern,
+    "pattern": PATTERN,
 }
 _NUMBER = {"type": "number", "format": "float"}
 _WHOLE = {"type": "integer", "minimum": 0}

@@ -4,7 +4,6 @@ from typing import Any
 
 from django.conf import settings
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
-from rest_framework import exceptions
 
 from inference import errors
 from inference.serializers import (
@@ -44,16 +43,6 @@ def _problems(*kinds: type[errors.APIError]) -> dict[tuple[int, str], OpenApiRes
     }
 
 
-def _framework(status: int, code: str, title: str, detail: str) -> dict[Any, OpenApiResponse]:
-    return {
-        (status, errors.MEDIA_TYPE): OpenApiResponse(
-            ProblemSerializer,
-            description=title,
-            examples=[_example(code, title, status, detail)],
-        )
-    }
-
-
 def _example(code: str, title: str, status: int, detail: str) -> OpenApiExample:
     return OpenApiExample(
         code,
@@ -66,6 +55,7 @@ def _example(code: str, title: str, status: int, detail: str) -> OpenApiExample:
 
 _ASKED = (
     errors.InvalidJSON,
+    errors.InvalidEncoding,
     errors.NotAString,
     errors.InvalidInput,
     errors.BlankInput,
@@ -74,6 +64,8 @@ _ASKED = (
     errors.LengthRequired,
     errors.InputTooLong,
     errors.BodyTooLarge,
+    errors.UnsupportedMediaType,
+    errors.UnsupportedEncoding,
     errors.QueueFull,
     errors.ClientShare,
     errors.ModelFailed,
@@ -131,12 +123,6 @@ def _transform(
         responses={
             200: {},
             **_problems(*_ASKED, *further),
-            **_framework(
-                exceptions.UnsupportedMediaType.status_code,
-                exceptions.UnsupportedMediaType.default_code,
-                "Unsupported Media Type",
-                'Unsupported media type "text/plain" in request.',
-            ),
         },
     )
 

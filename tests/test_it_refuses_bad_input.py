@@ -1,10 +1,17 @@
 """Every mistake gets its status, its stable code, and a sentence that says what to do."""
 
+import gzip
 import json
+import re
 import socket
+import sys
+import unicodedata
+import zlib
+from typing import Any
 
 import pytest
 
+from inference.blank import PATTERN, SOMETHING
 from tests.stack import Answer, Stack
 from velo_site import settings
 
@@ -29,7 +36,13 @@ def assert_problem(answer: Answer, status: int, code: str, says: str) -> None:
         (b"", 400, "invalid_json", "empty"),
         (b"not json", 400, "invalid_json", "Expected JSON"),
         (b'"unclosed', 400, "invalid_json", "Expected JSON"),
-        (b'"\xff\xfe"', 400, "invalid_json", "UTF-8"),
+        (b'"\xff\xfe"', 400, "invalid_json", "isn't valid UTF-8: invalid start byte, byte 0xff at"),
+        ('"naïve"'.encode("latin-1"), 400, "invalid_json", "isn't valid UTF-8"),
+        ('"Hello"'.encode("utf-16"), 400, "invalid_json", "UTF-16"),
+        ('"Hello"'.encode("utf-16-le"), 400, "invalid_json", "UTF-16"),
+        ('"Hello"'.encode("utf-16-be"), 400, "invalid_json", "UTF-16"),
+        ('"Тест"'.encode("utf-16"), 400, "invalid_json", "isn't valid UTF-8"),
+        (gzip.compress(b'"Hello"'), 400, "invalid_json", "Content-Encoding: gzip"),
         (b'"\\ud800"', 400, "invalid_json", "surrogate"),
         (b'"lone \\udc00 inside"', 400, "invalid_json", "surrogate"),
         (b"{}", 400, "not_a_string", "got an object"),
@@ -41,12 +54,68 @@ def assert_problem(answer: Answer, status: int, code: str, says: str) -> None:
         (b"null", 400, "not_a_string", "got null"),
         (b'""', 400, "blank_input", "Send some text"),
         (b'" \\t\\n\\u00a0\\u2003"', 400, "blank_input", "Send some text"),
+        (b'"\\u200b\\u200d\\ufeff\\u00ad"', 400, "blank_input", "never shown"),
+        (b'"\\u0000\\u0007\\u009f"', 400, "blank_input", "control characters"),
         (TOO_LONG, 413, "input_too_long", "200001 characters; at most 200000"),
         (TOO_LARGE, 413, "body_too_large", "2097152 bytes"),
     ],
 )
 def test_a_bad_body(velo: Stack, body: bytes, status: int, code: str, says: str) -> None:
     assert_problem(velo.post(body), status, code, says)
+
+
+def test_a_byte_order_mark_is_no_mistake(velo: Stack) -> None:
+    assert velo.post('\ufeff"Hello"'.encode()).json == velo.post(b'"Hello"').json
+
+
+def test_texts_without_anything_to_see_are_blank_also_to_the_schema() -> None:
+    for character in map(chr, range(sys.maxunicode + 1)):
+        if unicodedata.category(character) in {"Cc", "Cf", "Zs", "Zl", "Zp"}:
+            assert not SOMETHING.search(character), ascii(character)
+            assert character > "\uffff" or not re.search(PATTERN, character), ascii(character)
+        elif unicodedata.category(character)[0] in "LNPS":
+            filler = character in "\u115f\u1160\u2800\u3164\uffa0"  # letters only by their name
+            assert bool(SOMETHING.search(character)) is not filler, ascii(character)
+
+
+def compressed(velo: Stack, body: bytes, encoding: str) -> Answer:
+    headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+    return velo.request("POST", "/transform", body, headers)
+
+
+@pytest.mark.parametrize(
+    ("compress", "encoding"),
+    [
+        (gzip.compress, "gzip"),
+        (gzip.compress, "X-GZIP"),
+        (zlib.compress, "deflate"),
+        (bytes, "identity"),
+    ],
+)
+def test_a_compressed_body_is_read(velo: Stack, compress: Any, encoding: str) -> None:
+    answer = compressed(velo, compress(b'"Hello"'), encoding)
+    assert (answer.status, answer.json) == (200, velo.transform("Hello").json)
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status", "code", "says"),
+    [
+        (gzip.compress(TOO_LARGE), "gzip", 413, "body_too_large", "2097152 bytes"),
+        (zlib.compress(TOO_LARGE), "deflate", 413, "body_too_large", "2097152 bytes"),
+        (b'"Hello"', "gzip", 400, "invalid_encoding", "incorrect header"),
+        (gzip.compress(b'"Hello"')[:-9], "gzip", 400, "invalid_encoding", "isn't complete"),
+        (zlib.compress(b'"Hello"') + b"a", "deflate", 400, "invalid_encoding", "follows"),
+        (gzip.compress(b"Hello"), "gzip", 400, "invalid_json", "Expected JSON"),
+        (b"anything", "br", 415, "unsupported_encoding", "'br' isn't supported"),
+        (b"anything", "gzip, gzip", 415, "unsupported_encoding", "gzip or deflate"),
+    ],
+)
+def test_a_body_that_is_compressed_badly(
+    velo: Stack, body: bytes, encoding: str, status: int, code: str, says: str
+) -> None:
+    answer = compressed(velo, body, encoding)
+    assert_problem(answer, status, code, says)
+    assert answer.headers.get("accept-encoding") == ("gzip, deflate" if status == 415 else None)
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data; boundary=x", "", "%"])
