@@ -101,10 +101,10 @@ class Call:
 
 
 class Exchange:
-    """Starts its two threads; they end with the process."""
+    """Starts its two threads; they end with the process, or when it is closed."""
 
     def __init__(self) -> None:
-        self._left: SimpleQueue[Call] = SimpleQueue()
+        self._left: SimpleQueue[Call | None] = SimpleQueue()  # None: it is closed
         self._open: dict[str, Call] = {}  # by job id, as long as somebody waits
         self._lock = threading.Condition()
         self._watched: frozenset[str] | None = None  # those whose results are waited for in Redis
@@ -113,8 +113,13 @@ class Exchange:
         # A stream. An entry in it brings the collector back, who reads on from the last one he has
         # seen, so that none can be missed.
         self._bell = f"velo:bell:{uuid4().hex}"
-        for name, work in (("enqueue", self._enqueue), ("collect", self._collect)):
-            threading.Thread(target=work, name=name, daemon=True).start()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=work, name=name, daemon=True)
+            for name, work in (("enqueue", self._enqueue), ("collect", self._collect))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def ask(self, job: NewJob, elsewhere: Callable[[], bool] | None = None) -> Outcome | None:
         """What became of the job; None if that isn't known after `job.seconds`.
@@ -139,11 +144,20 @@ class Exchange:
         if not self._away:
             self._left.put(Call(copy))
 
+    def close(self) -> None:
+        """End both threads. Nobody may ask from now on, or wait for an answer."""
+        self._closed = True
+        self._left.put(None)
+        with self._lock:
+            self._lock.notify()
+        for thread in self._threads:
+            thread.join()
+
     # --- in -----------------------------------------------------------------------------------
 
     def _enqueue(self) -> None:
-        while True:
-            calls = [self._left.get(), *self._all_left(ENQUEUE_AT_MOST - 1)]
+        while not self._closed and (first := self._left.get()):
+            calls = [first, *self._all_left(ENQUEUE_AT_MOST - 1)]
             groups: dict[tuple[bool, str], list[Call]] = {}
             for call in calls:
                 groups.setdefault((call.is_copy, call.job.queue), []).append(call)
@@ -175,15 +189,15 @@ class Exchange:
     def _all_left(self, most: int) -> list[Call]:
         calls: list[Call] = []
         try:
-            while len(calls) < most:
-                calls.append(self._left.get_nowait())
+            while len(calls) < most and (call := self._left.get_nowait()):
+                calls.append(call)
         except Empty:
             pass
         return calls
 
     def _refuse_until_it_is_back(self, error: RedisError) -> None:
         self._away = error
-        while self._away:
+        while self._away and not self._closed:
             self._end(self._all_left(ENQUEUE_AT_MOST), self._away)
             try:
                 connection().ping()
@@ -199,8 +213,10 @@ class Exchange:
         failing = False
         while True:
             with self._lock:
-                while not self._open:
+                while not self._open and not self._closed:
                     self._lock.wait()
+                if self._closed:
+                    return
                 calls = self._open.copy()
                 self._watched = frozenset(calls)
             streams: dict[Any, Any] = {self._bell: heard}

@@ -49,6 +49,15 @@ class Routes:
         self._reading = threading.Lock()
         self._began = -float("inf")  # the last look that succeeded
         self._failed: tuple[Exception, float] | None = None  # why the last one didn't, and when
+        self._ticker = Ticker("routes", REFRESH, self.refresh)
+
+    def keep_fresh(self) -> None:
+        """Start the thread that refreshes them."""
+        self._ticker.start()
+
+    def close(self) -> None:
+        """End that thread."""
+        self._ticker.stop()
 
     def known(self) -> Known:
         """Raises RedisError if no plan is known yet, and none can be read."""
@@ -126,7 +135,7 @@ def _share(share: Share | None) -> dict[str, Any] | None:
 
 @cache
 def routes() -> Routes:
-    """This process's, with the thread that keeps them fresh."""
+    """This process's, kept fresh."""
     shared = Routes()
-    Ticker("routes", REFRESH, shared.refresh).start()
+    shared.keep_fresh()
     return shared

@@ -32,6 +32,9 @@ def valkey() -> Iterator[None]:
     eventually(Path(socket).exists)
     eventually(connection().ping)
     yield
+    for part in (exchange, routes):
+        if part.cache_info().currsize:  # its threads would ask a Valkey that is gone
+            part().close()
     connection().close()
     server.terminate()
     server.wait(10)

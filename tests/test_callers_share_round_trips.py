@@ -24,10 +24,18 @@ LABEL, OTHER = "m@1", "m@2"
 
 
 @pytest.fixture
-def asked(redis: None) -> Iterator[Callable[[NewJob], Future[Any]]]:
+def shared(redis: None) -> Iterator[Exchange]:
+    """One of the test's own, whose threads end with it."""
+    opened = Exchange()
+    yield opened
+    opened.close()
+    assert not {thread.name for thread in opened._threads if thread.is_alive()}
+
+
+@pytest.fixture
+def asked(shared: Exchange) -> Iterator[Callable[[NewJob], Future[Any]]]:
     """Asks in a thread of its own. Somebody is alive, but takes nothing."""
     leases.of_this_process("a test", [LABEL]).renew(anew=True)
-    shared = Exchange()
     with ThreadPoolExecutor(64) as threads:
 
         def ask(job: NewJob) -> Future[Any]:
@@ -124,9 +132,8 @@ def test_who_finds_no_room_is_told(asked: Any, settings: Any) -> None:
     answering.write(first.id, 1)
 
 
-def test_who_gives_up_leaves_nothing_behind(redis: None) -> None:
+def test_who_gives_up_leaves_nothing_behind(shared: Exchange) -> None:
     leases.of_this_process("a test", [LABEL]).renew(anew=True)
-    shared = Exchange()
     assert shared.ask(dispatch._job(LABEL, "text", 0.01)) is None
     assert not shared._open
     [job] = jobs(1)
@@ -217,9 +224,8 @@ def copy(number: int) -> NewJob:
     return NewJob(OTHER, "text", "shadow: text", SECONDS, compare={"to": LABEL, "output": number})
 
 
-def test_copies_are_sent_as_long_as_there_is_room(redis: None) -> None:
+def test_copies_are_sent_as_long_as_there_is_room(shared: Exchange) -> None:
     serve(OTHER)
-    shared = Exchange()
     for number in range(exchange.COPIES + 10):
         shared.send(copy(number))
     eventually(lambda: len(answering.waiting(OTHER)) == exchange.COPIES)
@@ -254,9 +260,8 @@ def test_who_waits_goes_before_the_copies(asked: Any, monkeypatch: pytest.Monkey
     assert all(isinstance(answer.result(SECONDS), Ended) for answer in answers)
 
 
-def test_a_job_whose_version_has_gone_comes_back_if_there_is_another(redis: None) -> None:
+def test_a_job_whose_version_has_gone_comes_back_if_there_is_another(shared: Exchange) -> None:
     serve(LABEL)
-    shared = Exchange()
     movable, pinned, alone, started = jobs(4)
     with ThreadPoolExecutor(4) as threads:
         moved = threads.submit(shared.ask, movable, lambda: True)
