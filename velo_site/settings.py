@@ -1,4 +1,4 @@
-"""All settings of Velo, each read from the environment; the README's table lists them."""
+"""All settings of Velo, each read from the environment; docs/reference.md lists them."""
 
 from datetime import timedelta
 from pathlib import Path
