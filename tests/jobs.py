@@ -8,7 +8,7 @@ from workers.broker import claims, leases
 from workers.broker import enqueue as broker
 from workers.broker.claims import Claim
 from workers.broker.connection import connection, queue
-from workers.broker.names import QUEUE
+from workers.broker.names import EVERYBODY, QUEUE, leases_key
 from workers.broker.wire import JSONSerializer
 
 
@@ -30,3 +30,16 @@ def enqueue(text: str) -> Job:
     job = dispatch._job(QUEUE, text, settings.VELO_REQUEST_TIMEOUT)
     assert broker.enqueue(QUEUE, [job]).admitted
     return Job.fetch(job.id, connection(), JSONSerializer)
+
+
+def lease_lasts(worker: str, seconds: float, *queues: str) -> None:
+    """All leases of this worker end `seconds` from now by Redis's clock; below 0: they are over."""
+    until = server_time() + seconds
+    for name in (EVERYBODY, *(queues or (QUEUE,))):
+        connection().zadd(leases_key(name), {worker: until})
+
+
+def server_time() -> float:
+    """What Redis says that it is, in Unix seconds."""
+    seconds, microseconds = connection().time()
+    return float(seconds + microseconds / 1e6)

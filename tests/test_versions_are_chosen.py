@@ -157,6 +157,31 @@ def test_a_key_always_gets_the_same_version_and_keeps_the_canary_when_its_share_
     assert of(10) < of(50)
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "drawn"),
+    [
+        ("a", "user 1", 0.249144941075602),
+        ("b", "user 1", 0.899930142299806),
+        ("a", "ключ", 0.672706995544086),
+        ("a", "", 0.303966230776237),
+    ],
+)
+def test_a_key_is_drawn_alike_in_every_process_and_release(
+    name: str, key: str, drawn: float
+) -> None:
+    """Values that `b2sum -l 64` gives: Python's own hash differs in each process."""
+    route = choose(known(model(name, active="1")), Asked(key=key), Draws())
+    assert route.drawn == pytest.approx(drawn, abs=1e-12)
+
+
+def test_a_key_chooses_alike_between_old_and_new_workers_in_every_process() -> None:
+    found = known(model("a", "1", "2", follows_environment=True), a_1=1, a_2=1)
+    assert (
+        "".join(label(found, Asked(key=str(number)))[-1] for number in range(16))
+        == "1211221112112111"
+    )
+
+
 def test_keys_are_shared_out_anew_for_each_model() -> None:
     draws = [choose(known(model(name, active="1")), Asked(key="k"), Draws()).drawn for name in "ab"]
     assert draws[0] != draws[1]

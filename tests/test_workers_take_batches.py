@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,8 +9,9 @@ from rq import Callback, Retry, SimpleWorker
 from rq.job import Job, JobStatus
 
 from tests.jobs import claim, enqueue, live
+from tests.letters import Letters, answer, work
 from tests.waiting import eventually
-from workers import jobs, predictors
+from workers import jobs
 from workers.broker import claims
 from workers.broker import enqueue as broker
 from workers.broker.connection import connection, queue, script
@@ -27,57 +27,9 @@ from workers.values.figures import BatchFigures
 pytestmark = [pytest.mark.usefixtures("redis"), pytest.mark.django_db(transaction=True)]
 
 
-class Letters:
-    """A model whose answer is the text's letters: it shows whose answer is whose. It raises for a
-    text with "bad", as no real model does on demand."""
-
-    spec = predictors.Spec("letters", "1", "custom")
-    dimensions, engine_chosen, call_tokens = 2, "none", 48
-
-    def __init__(self) -> None:
-        self.calls: list[int] = []
-        self.before: Any = lambda: None
-        self.outputs_missing = 0
-
-    def encode(self, texts: Any) -> list[predictors.Encoded]:
-        if any("unreadable" in text for text in texts):
-            raise ValueError("unreadable")
-        return [predictors.Encoded(text, len(text), truncated=False) for text in texts]
-
-    def predict(self, batch: Any) -> Any:
-        self.calls.append(len(batch))
-        self.before()
-        if any("bad" in one.ids for one in batch):
-            raise ValueError("bad")
-        vectors = [[float(ord(letter)) for letter in one.ids] for one in batch]
-        return vectors[self.outputs_missing :]
-
-    def warm_up(self) -> None: ...
-
-    def use_threads(self, threads: int) -> None: ...
-
-
 @pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Letters]:
-    letters = Letters()
-    monkeypatch.setattr(predictors, "declared", lambda: letters.spec)
-    monkeypatch.setattr(predictors, "prepare", lambda kind: None)
-    monkeypatch.setattr(predictors, "load", lambda spec, threads: letters)
-    yield letters
-    jobs.install(None)
-
-
-def work(*names: str, name: str | None = None) -> InferenceWorker:
-    queues = [queue(name) for name in names or (QUEUE,)]
-    worker = InferenceWorker(queues, name=name, connection=connection())
-    worker.work(burst=True)
-    return worker
-
-
-def answer(job: Job) -> str:
-    value = job.return_value(refresh=True)
-    assert value is not None
-    return "".join(chr(int(number)) for number in value["output"])
+def model(letters: Letters) -> Letters:
+    return letters
 
 
 def test_what_waits_is_one_model_call_and_each_gets_its_own_answer(model: Letters) -> None:
