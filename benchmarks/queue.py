@@ -127,7 +127,7 @@ def measure() -> dict[str, list[dict[str, float]]]:
         redis.flushall()
         for _ in range(waiting):
             queued.enqueue_call(jobs.INFER, args=("text",), result_ttl=60)
-        leases.of_this_process("somebody", [QUEUE]).renew(anew=True)
+        leases.of_this_process("somebody", [QUEUE]).renew(create=True)
         before, started = redis.info("stats"), time.perf_counter()
         what()
         seconds, after = time.perf_counter() - started, redis.info("stats")

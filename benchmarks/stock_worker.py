@@ -35,7 +35,7 @@ def main() -> None:
     jobs.install(runner)
     plan.publish_if_there_is_none(spec)
     lease = leases.of_this_process("stock", [spec.label], spec.label)
-    Ticker("lease", 1.0, lambda: lease.renew(anew=True)).start()
+    Ticker("lease", 1.0, lambda: lease.renew(create=True)).start()
     queues = [queue(spec.label)]
     StockWorker(queues, connection=connection(), serializer=JSONSerializer).work(
         logging_level="WARNING"

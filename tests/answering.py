@@ -38,7 +38,7 @@ def publish(published: Plan, workers: Mapping[str, list[str]]) -> None:
     """`workers`: what each serves; the first is the version that it was started with."""
     connection().set(plan.KEY, published.to_json())
     for worker, labels in workers.items():
-        leases.of_this_process(worker, labels, labels[0]).renew(anew=True)
+        leases.of_this_process(worker, labels, labels[0]).renew(create=True)
     routes().refresh()
 
 

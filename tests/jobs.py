@@ -14,7 +14,7 @@ from workers.broker.wire import JSONSerializer
 
 def live(worker: str, *queues: str) -> None:
     """As if this process were such a worker."""
-    leases.of_this_process(worker, queues or (QUEUE,)).renew(anew=True)
+    leases.of_this_process(worker, queues or (QUEUE,)).renew(create=True)
 
 
 def claim(worker: str, *queues: str, limit: int = 32) -> list[Claim]:

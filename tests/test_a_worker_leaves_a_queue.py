@@ -93,8 +93,8 @@ def test_who_has_no_lease_any_more_counts_the_others_rightly() -> None:
 
 def test_a_lease_that_is_renewed_but_for_a_queue_ends_there() -> None:
     both = leases.of_this_process("w1", [LABEL, "m@2"])
-    both.renew(anew=True)
+    both.renew(create=True)
     assert leave()
-    assert both.renew(but={LABEL}) is leases.Renewal.IN_TIME
+    assert both.renew(without={LABEL}) is leases.Renewal.IN_TIME
     assert serving() == []
     assert connection().zcard(leases_key("m@2")) == 1

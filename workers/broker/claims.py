@@ -5,7 +5,6 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Any, cast
 from uuid import uuid4
 
@@ -29,14 +28,6 @@ FENCED, WRITTEN, HAS_DEPENDENTS = 0, 1, 2
 
 class LeaseOver(Exception):
     """This worker's lease is over, so its jobs may be given to others: it can't take more."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The arguments of a job for a model."""
-
-    input: Any  # JSON
-    compare: Any = None  # of a shadow's copy; see NewJob
 
 
 @dataclass(frozen=True)
@@ -64,30 +55,32 @@ class Claim:
     def enqueued_at(self) -> datetime | None:
         return str_to_date(self.enqueued) if self.enqueued else None
 
-    def asked(self) -> Asked | None:
-        """What a model shall do; None for any other job, which is RQ's to run."""
-        return self._asked if self.plain else None
-
-    @cached_property
-    def _asked(self) -> Asked | None:
+    def question(self) -> "Question | None":
+        """What a model is asked; None for any other job, which is RQ's to run."""
+        if not self.plain:
+            return None
         try:
             function, _, args, kwargs = orjson.loads(zlib.decompress(self.data))
         except (ValueError, TypeError, zlib.error):
             return None
         if function != INFER or kwargs or not isinstance(args, list) or len(args) not in (1, 2):
             return None
-        return Asked(*args)
-
-    def is_for(self, worker: str) -> bool:
-        """Whether its input is the id of this worker."""
-        asked = self.asked()
-        return asked is not None and asked.input == worker
+        return Question(self, *args)
 
     def execution(self, connection: Redis, worker: str) -> Execution:
         """The same, as RQ's own methods take it."""
         execution = Execution(self.execution_id, self.job_id, connection, worker)
         execution.created_at = execution.last_heartbeat = self.started_at
         return execution
+
+
+@dataclass(frozen=True)
+class Question:
+    """A claimed job for a model, with the arguments of its call."""
+
+    claim: Claim
+    input: Any  # JSON
+    compare: Any = None  # of a shadow's copy; see NewJob
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -17,6 +17,7 @@ from workers.host import machine
 
 REGISTRY = "velo:workers"  # a hash: what each worker with a lease says of itself
 FIELDS = {"queues", "declares", "place", "pid", "started"}
+REASON_CHARS = 500  # of why a version isn't served
 FAILED_STARTS = "velo:failed-start:"  # and the queue's name
 FAILED_START_KEPT = 120  # seconds, longer than any pause between two starts
 FORGET_AFTER = 3600  # seconds after its end until a lease that was never given back is forgotten
@@ -59,6 +60,13 @@ class Registration:
         return declared
 
     @property
+    def problems(self) -> dict[str, str]:
+        """Why it doesn't serve versions that it is to hold, by label; "" is the label of what its
+        environment names."""
+        problems: dict[str, str] = self._fields.get("problems", {})
+        return problems
+
+    @property
     def leases(self) -> list[str]:
         """Keys of its leases; the first is that of its being alive."""
         return _leases(self.queues)
@@ -70,12 +78,12 @@ class Registration:
         started = machine.process_started(self._fields["pid"])
         return started is None or started not in ("", self._fields["started"])
 
-    def renew(self, anew: bool = False, but: Collection[str] = ()) -> Renewal:
-        """Known to be alive, with a loaded model, for VELO_LEASE seconds from now. `but`: queues
-        that it has left meanwhile."""
+    def renew(self, create: bool = False, without: Collection[str] = ()) -> Renewal:
+        """Known to be alive for VELO_LEASE seconds from now. `create`: also if it isn't registered;
+        `without`: queues that it has left meanwhile."""
         outcome = script("renew")(
-            keys=[REGISTRY, *_leases(name for name in self.queues if name not in but)],
-            args=[self.worker, self.entry, settings.VELO_LEASE, int(anew), FORGET_AFTER],
+            keys=[REGISTRY, *_leases(name for name in self.queues if name not in without)],
+            args=[self.worker, self.entry, settings.VELO_LEASE, int(create), FORGET_AFTER],
             client=connection(),
         )
         return Renewal(cast(int, outcome))
@@ -94,7 +102,10 @@ def _leases(queues: Iterable[str]) -> list[str]:
 
 
 def of_this_process(
-    worker: str, queues: Sequence[str], declares: str | None = None
+    worker: str,
+    queues: Sequence[str],
+    declares: str | None = None,
+    problems: Mapping[str, str] | None = None,
 ) -> Registration:
     fields = {
         "queues": list(queues),
@@ -102,6 +113,7 @@ def of_this_process(
         "place": machine.place(),
         "pid": os.getpid(),
         "started": machine.process_started(os.getpid()),
+        "problems": {name: why[-REASON_CHARS:] for name, why in (problems or {}).items()},
     }
     return Registration(worker, json.dumps(fields))
 

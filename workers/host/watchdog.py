@@ -2,6 +2,7 @@
 
 import faulthandler
 import logging
+import math
 import os
 import signal
 import sys
@@ -28,12 +29,15 @@ class Watchdog:
         self._looked = time.monotonic()
 
     @contextmanager
-    def expect(self, seconds: float) -> Iterator[None]:
+    def expect(self, seconds: float | None) -> Iterator[None]:
         """What is done in this context takes no longer; otherwise the process is ended, whether it
-        hangs in Python or in C."""
+        hangs in Python or in C. None: it may take any time."""
         step = object()
+        allowed = math.inf if seconds is None else seconds + GRACE
         with self._lock:
-            self._ends[step] = time.monotonic() + seconds + GRACE
+            self._ends[step] = time.monotonic() + allowed
+        if allowed > settings.VELO_JOB_TIMEOUT + GRACE:
+            self._arm()
         try:
             yield
         finally:
@@ -52,9 +56,19 @@ class Watchdog:
             log.critical("worker %s hangs, and is killed; where it hangs:", self._name)
             faulthandler.dump_traceback(sys.__stderr__ or 2)
             os.kill(os.getpid(), signal.SIGKILL)
-        # If some C code never lets Python run, nobody comes here: then this ends the process.
+        self._arm()
+
+    def _arm(self) -> None:
+        """If some C code never lets Python run, `look` isn't called: then this ends the process,
+        after the longest time that a step in progress, or the next one, may take."""
+        with self._lock:
+            ends = list(self._ends.values())
         allowed = settings.VELO_JOB_TIMEOUT + GRACE
-        faulthandler.dump_traceback_later(allowed, exit=True, file=sys.__stderr__ or 2)
+        allowed = max([allowed, *(end - time.monotonic() for end in ends)])
+        if math.isinf(allowed):
+            faulthandler.cancel_dump_traceback_later()
+        else:
+            faulthandler.dump_traceback_later(allowed, exit=True, file=sys.__stderr__ or 2)
 
     def rest(self) -> None:
         """Nobody looks from now on."""

@@ -1,9 +1,9 @@
-"""The versions in a worker's memory: which it shall hold, and in what state each is."""
+"""The versions that a worker is to hold: which they are, whether they fit, in what state."""
 
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -28,9 +28,9 @@ class State(StrEnum):
     FAILED = "failed"  # it couldn't be loaded
 
 
-@dataclass
+@dataclass(frozen=True)
 class Held:
-    """One version in this worker, or on its way there."""
+    """One version in this worker, or on its way there, as it was at one moment."""
 
     label: str
     memory: int | None  # bytes
@@ -39,8 +39,8 @@ class Held:
     runner: Runner | None = None
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
-    def change(self, state: State, error: str = "") -> None:
-        self.state, self.error, self.since = state, error, datetime.now(UTC)
+    def became(self, state: State, error: str = "") -> "Held":
+        return replace(self, state=state, error=error, since=datetime.now(UTC))
 
     def to_json(self) -> dict[str, Any]:
         runner = self.runner
@@ -58,7 +58,7 @@ class Held:
 def wanted(
     plan: Plan | None, declared: Spec | None, named: Sequence[str] = (), follows: bool = True
 ) -> list[str]:
-    """Labels of the versions that a worker shall hold, the most important first.
+    """Labels of the versions that a worker is to hold, the most important first.
 
     `named`: those on its command line; `follows`: whether it holds beside them what the admin says,
     and what it was started with where nobody has decided otherwise.
@@ -92,6 +92,21 @@ def fits(held: Mapping[str, Held], memory: int | None) -> bool:
     return not budget or taken + (memory or 0) <= budget
 
 
+def no_room(label: str, memory: int | None, held: Mapping[str, Held]) -> str:
+    """Why it doesn't fit, and what to do."""
+    budget = settings.VELO_WORKER_MEMORY_MB
+    others = [f"{key} ({_megabytes(one.memory)})" for key, one in held.items() if one.runner]
+    beside = f", of which {', '.join(others)} take their part" if others else ""
+    return (
+        f"{label} takes {_megabytes(memory)}; a worker may hold {budget} MB{beside}. Raise "
+        "VELO_WORKER_MEMORY_MB, or let another worker hold it."
+    )
+
+
+def _megabytes(size: int | None) -> str:
+    return "an unknown size" if size is None else f"{size / 1024**2:.0f} MB"
+
+
 def load(spec: Spec, threads: int, worker: str, recorder: Recorder) -> tuple[Runner, int]:
     """Read and warmed up; and by how many bytes this process has grown. Raises ModelError."""
     started = time.monotonic()
@@ -114,10 +129,10 @@ def load(spec: Spec, threads: int, worker: str, recorder: Recorder) -> tuple[Run
     return runner, max(0, machine.resident() - before)
 
 
-def free(held: Held) -> None:
-    """Let its memory go."""
+def free(held: Held) -> Held:
+    """Let its memory go; returns what is left to say of it."""
     if held.runner:
         held.runner.predictor.close()
-        held.runner = None
     else:  # a load that failed leaves something behind too
         memory.give_back()
+    return replace(held, runner=None)

@@ -1,255 +1,314 @@
-"""The worker: RQ's loop around a model that is held in memory."""
+"""RQ's worker, as far as RQ needs one: the glue between its loop and the parts of ours.
+
+The only file that touches RQ's private names.
+"""
 
 import logging
-import multiprocessing
-import os
 import signal
-import socket
-import threading
 import time
-from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from types import FrameType
 from typing import Any
 
-from django.conf import settings
-from django.db import connections
-from django.db.models.functions import Now
 from redis.exceptions import RedisError
+from rq import Queue, SimpleWorker, worker_registration
+from rq.exceptions import StopRequested
+from rq.executions import Execution
+from rq.job import Job, JobStatus
+from rq.registry import FailedJobRegistry, FinishedJobRegistry
+from rq.utils import now as rq_now
 from rq.worker import WorkerStatus
 
-from workers import predictors
-from workers.broker import leases, rescue
-from workers.broker.enqueue import promote_due
-from workers.broker.rescue import Loss
-from workers.catalog import lifecycle, plan, sources
-from workers.host import machine, memory
-from workers.host.ticker import Ticker
-from workers.models import ModelVersion, Worker
-from workers.runtime import holdings
-from workers.runtime.version_worker import VersionWorker
-from workers.values.figures import BatchFigures
+from workers.broker import claims, deadlines
+from workers.broker.claims import Answer, Claim, LeaseOver
+from workers.broker.clock import clock
+from workers.broker.connection import queue
+from workers.broker.names import is_version
+from workers.broker.wire import JSONSerializer
+from workers.host import memory
+from workers.host.watchdog import Watchdog
+from workers.metrics.latency import Recorder
+from workers.models import Worker
+from workers.runtime.answers import Answers
+from workers.runtime.batch_loop import BatchLoop
+from workers.runtime.fleet import Fleet, labels_of
+from workers.runtime.intake import Intake
+from workers.runtime.lease import Lease
+from workers.runtime.life import Life
+from workers.runtime.row import Row
+from workers.runtime.runner import Raised
+from workers.runtime.threads import Threads
 
 log = logging.getLogger(__name__)
 
-BEAT = 1.0  # seconds between two writes of the row
-LOSSES_KEPT = 1000  # of other workers, in memory, while the database is away
-DATABASE_PATIENCE = 3.0  # seconds that the start of a worker may wait for it
-LAST_BEAT = 1.0  # seconds that the last one may take, so that a database can't hold up the end
-LEASE_BEAT = 0.5  # seconds between two renewals of the lease
-LONGEST_PAUSE = 30.0  # seconds before a pool starts a worker again that can't start
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0  # seconds between two tries to reach Redis
+HEARTBEAT_EVERY = 10.0  # seconds; RQ forgets a worker after worker_ttl + 60
+REDIS_PATIENCE = 5  # seconds for an answer
+CLOCKS_AGREE = 10.0  # seconds between this machine's clock and the server's
 
 
-class InferenceWorker(VersionWorker):
+class InferenceWorker(SimpleWorker):
     """Runs jobs in its own process, where the model is.
 
     `manage.py rqworker` and `rqworker-pool` start it, since settings.RQ names it. It registers
     with RQ, and so takes jobs, only when its model is loaded and warm.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._row_is_there = False
-        self._told: str | None = None  # the label of the version that the database knows we serve
-        self._losses: deque[Loss] = deque(maxlen=LOSSES_KEPT)
-        self._version_ids: dict[str | None, int] = {}
+    log_result_lifespan = False
 
-    # --- life ---------------------------------------------------------------------------------
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # django-rq's commands pass pickle here, whatever the queue's settings say.
+        kwargs["serializer"] = JSONSerializer
+        super().__init__(*args, **kwargs)
+        told = [each.name for each in self.queues]
+        self._beaten = -float("inf")
+        self._threads = Threads()
+        recorder, watchdog = Recorder(), Watchdog(self.name)
+        self._lease = Lease(self.name, [name for name in told if not is_version(name)], self)
+        self._intake = Intake(self.connection, self.name, lambda: self._lease.queues)
+        self._answers = Answers(self.connection, self.name, self._intake, self)
+        self._fleet = Fleet(
+            self.name,
+            [name for name in told if is_version(name)],
+            lease=self._lease,
+            rounds=lambda: self._intake.rounds,
+            recorder=recorder,
+            threads=self._threads,
+        )
+        self._loop = BatchLoop(
+            self.connection,
+            self.name,
+            intake=self._intake,
+            answers=self._answers,
+            runners=self._fleet,
+            threads=self._threads,
+            watchdog=watchdog,
+            run_stock=self.run_stock,
+            default_ttl=self.default_result_ttl,
+        )
+        self._row = Row(
+            self.name,
+            state=self._row_state,
+            lease=self._lease,
+            fleet=self._fleet,
+            answers=self._answers,
+            threads=self._threads,
+        )
+        self._life = Life(
+            self.name,
+            told,
+            intake=self._intake,
+            lease=self._lease,
+            fleet=self._fleet,
+            row=self._row,
+            recorder=recorder,
+            watchdog=watchdog,
+        )
+
+    @property
+    def done(self) -> int:
+        """Jobs that it has answered."""
+        return self._answers.done
+
+    @property
+    def failed(self) -> int:
+        """Attempts that have raised."""
+        return self._answers.failed
+
+    def _row_state(self) -> Worker.State:
+        if self.birth_date is None:
+            return Worker.State.LOADING
+        return Worker.State.BUSY if self.get_state() == WorkerStatus.BUSY else Worker.State.IDLE
+
+    # --- RQ's loop ----------------------------------------------------------------------------
 
     def work(self, *args: Any, logging_level: str | None = None, **kwargs: Any) -> bool:
-        """Load its versions, then take jobs until told to stop. Returns whether any was taken."""
+        """Load its versions, then take jobs until told to stop. Returns whether it took any."""
         memory.leave_no_holes()
         # RQ logs three lines for each job at INFO.
         kwargs["logging_level"] = "DEBUG" if logging_level == "DEBUG" else "WARNING"
         # RQ's scheduler is a forked process, which would outlive a killed worker; our own thread
         # does what retries need of it.
         kwargs["with_scheduler"] = False
+        if kwargs.get("max_jobs") is not None:
+            self._loop.take_one_at_a_time()  # RQ counts windows
         signal.signal(signal.SIGTERM, _leave)
-        row = Ticker("worker row", BEAT, self._write_row)
-        lease = Ticker("worker lease", LEASE_BEAT, self._renew_lease)
-        care = Ticker("worker care", LEASE_BEAT, self._care_for_queues)
-        versions = Ticker("worker versions", LEASE_BEAT, self.follow_plan)
-        watchdog = Ticker("worker watchdog", LEASE_BEAT, self.watchdog.look)
-        end = Worker.State.STOPPED, ""
         try:
-            row.start()
-            self._losses.extend(rescue.rescue(judge_leases=False))
-            self._begin()
-            self._losses.extend(rescue.rescue_namesake(self.name))
-            lease.start()
-            care.start()
-            versions.start()
-            watchdog.start()
-            return super().work(*args, **kwargs)
-        except predictors.ModelError as error:
-            end = Worker.State.FAILED, str(error)
-            self._pause_before_the_next(error)
-            raise SystemExit(f"Worker {self.name} can't start: {error}") from error
-        except RedisError as error:
-            end = Worker.State.STOPPED, f"Redis: {error}"
-            raise SystemExit(f"Worker {self.name} lost Redis: {error}") from error
+            return self._life.live(lambda: super(InferenceWorker, self).work(*args, **kwargs))
         finally:
-            watchdog.stop()
-            self.watchdog.rest()
-            versions.stop(within=LAST_BEAT)
-            care.stop()
-            lease.stop()
-            if self.left_nothing and self.registration:  # otherwise others find that we are gone
-                with suppress(RedisError):  # the lease ends by itself
-                    self.registration.give_back()
-            if not row.stop(last=partial(self._write_end, *end), within=LAST_BEAT):
-                log.warning("worker %s: its end isn't in the database, which is silent", self.name)
-            log.info("worker %s: %s", self.name, end[0].value)
+            self._loop.close()
+            self._answers.close()
 
-    def _pause_before_the_next(self, error: predictors.ModelError) -> None:
-        """Whoever starts us again waits longer each time, except for RQ's pool."""
-        with suppress(RedisError):
-            failures = leases.note_failed_start(self.told, str(error))
-            if multiprocessing.parent_process():
-                pause = min(2.0 ** (failures - 1), LONGEST_PAUSE)
-                log.error("worker %s can't start: %s; ends in %g s", self.name, error, pause)
-                time.sleep(pause)
+    def register_birth(self) -> None:
+        self._take_from(self._lease.queues)
+        super().register_birth()
+        self._life.registered()
 
-    def _begin(self) -> None:
-        """Load what it shall hold, and let the others know of it. Raises ModelError."""
-        self.load_first()
-        telling = threading.Thread(target=self._tell, name="worker begins", daemon=True)
-        telling.start()
-        telling.join(DATABASE_PATIENCE)  # if it is away, its row's thread tells it later
-        if self.declared and telling.is_alive():
-            plan.publish_if_there_is_none(self.declared)
-        leases.forget_failed_starts(self.told)
-        log.info("worker %s: ready with %s", self.name, ", ".join(self.serves) or "no version")
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Any, Queue] | None:
+        """A window of claimed jobs, where RQ gives one job. Waits in short pieces, so that a stop
+        is seen between them, also while Redis is away."""
+        pause, idle_since = FIRST_PAUSE, time.monotonic()
+        while not self._stop_requested:
+            self._intake.begin_round()
+            try:
+                if self.should_run_maintenance_tasks:
+                    self.run_maintenance_tasks()
+                try:
+                    window = self._loop.claim()
+                except LeaseOver:
+                    self._lease.pulse()
+                    continue
+                if window:
+                    self._state = WorkerStatus.BUSY
+                    return window, queue(window[0].queue)
+                if self._state != WorkerStatus.IDLE:
+                    self.set_state(WorkerStatus.IDLE)
+                if timeout is None:  # burst
+                    return None
+                self.heartbeat()
+                self._intake.wait()
+                pause = FIRST_PAUSE
+            except RedisError as error:  # it is away, or refuses to be written to
+                log.warning("worker %s: Redis: %s; again in %g s", self.name, error, pause)
+                self._intake.pause(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            if max_idle_time is not None and time.monotonic() - idle_since >= max_idle_time:
+                return None
+        raise StopRequested
 
-    def _tell(self) -> None:
-        """Let the database and the others know what it serves, so that requests find their way."""
-        try:
-            self._declare()
-            self.plan = plan.publish()
-        except Exception as error:  # noqa: BLE001 - without a database it serves all the same
-            log.warning("worker %s: the database is away: %s", self.name, error)
-            if self.declared:
-                plan.publish_if_there_is_none(self.declared)
-        finally:
-            connections.close_all()
+    def execute_job(self, window: Any, queue: Queue) -> None:
+        self._loop.run(window)
 
-    # --- the lease ----------------------------------------------------------------------------
+    def check_for_suspension(self, burst: bool) -> None:
+        """The claim script does: a suspended worker claims nothing."""
 
-    def _renew_lease(self) -> None:
-        if self._registered:
-            self.pulse()
-
-    def _care_for_queues(self) -> None:
-        """Apart from the lease, which must not wait for any of this."""
-        if self.registration:
-            self._losses.extend(rescue.rescue(judge_leases=self.steadiness.may_judge()))
-            self.put_back_strays()
-            for each in self.queues:
-                promote_due(each)
-
-    # --- what the threads write ---------------------------------------------------------------
-
-    def _write_row(self) -> None:
-        """The database may have been away at any time: what isn't there yet is made now."""
-        if not self._row_is_there:
-            self._create_row()
-            self._row_is_there = True
-        self._declare()
-        if not self._registered:
-            state = Worker.State.LOADING
-        elif self.get_state() == WorkerStatus.BUSY:
-            state = Worker.State.BUSY
-        else:
-            state = Worker.State.IDLE
-        written = Worker.objects.filter(pk=self.name).update(
-            state=state, last_seen=Now(), **self._figures()
-        )
-        if not written:  # somebody has deleted it, or this is another database
-            self._row_is_there, self._told = False, None
-        while self._losses:
-            Worker.objects.record(self._losses[0])
-            self._losses.popleft()
-        if not settings.VELO_THREADS:
-            neighbours = Worker.objects.alive().filter(host=machine.identity()).count()
-            self.threads = machine.threads(neighbours)
-        self.recorder.flush()
-        lifecycle.give_up_silent_checks()
-        lifecycle.conclude()
-        plan.publish()
-
-    def _write_end(self, state: Worker.State, note: str) -> None:
-        self._write_row()
-        Worker.objects.filter(pk=self.name).update(state=state, note=note)
-
-    def _create_row(self) -> None:
-        # A worker that is restarted under a name given to it (`--name`) takes up its old row.
-        Worker.objects.update_or_create(
-            id=self.name,
-            defaults={
-                "node": socket.gethostname(),
-                "host": machine.identity(),
-                "pid": os.getpid(),
-                "follows": self.follows,
-                "state": Worker.State.LOADING,
-                "note": "",
-                "started": Now(),
-                "last_seen": Now(),
-                **self._figures(),
-            },
-        )
-
-    def _declare(self) -> None:
-        """Tell the database of the version that it was started with: once it is loaded, or at once
-        where the admin decides, and it may never be."""
-        spec = self.declared
-        if not spec or self._told == spec.label:
-            return
-        one = self.held.get(spec.label)
-        runner = one.runner if one else None
-        if runner is None and holdings.serves_declared(self.plan, spec):
-            return
-        found: dict[str, Any] = {}
-        if one and runner:
-            found["dimensions"] = runner.predictor.dimensions
-            found["engine"] = runner.predictor.engine_chosen
-            found["memory"] = one.memory
-        lifecycle.declare(
-            spec.name,
-            spec.version,
-            predictors.declared_source(),
-            kind=spec.kind,
-            digest=sources.digest(spec.folder) if spec.folder else "",
-            worker=self.name,
-            **found,
-        )
-        self._told = spec.label
-
-    def _figures(self) -> dict[str, Any]:
-        held = self.held.copy()
-        runners = [one.runner for one in held.values() if one.runner]
-        times = [(count, mean) for runner in runners for count, mean in [runner.times()] if count]
-        calls = sum(count for count, _ in times)
-        first = next(iter(self.serves), None)
-        return {
-            "queues": ",".join(self.queue_names()),
-            "jobs_done": self.done,
-            "jobs_failed": self.failed,
-            "model_version_id": self._version_id(first),
-            "engine": runners[0].predictor.engine_chosen if runners else "",
-            "model_time": sum(count * mean for count, mean in times) / calls if calls else None,
-            "batches": BatchFigures.sum(runner.batches.to_json() for runner in runners).to_json(),
-            "held": {label: one.to_json() for label, one in held.items()},
-        }
-
-    def _version_id(self, label: str | None) -> int | None:
-        if label not in self._version_ids:
-            self._version_ids = {str(row): row.pk for row in ModelVersion.objects.all()}
-        return self._version_ids.get(label) if label else None
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        if timeout is None and pipeline is None:
+            if time.monotonic() - self._beaten < HEARTBEAT_EVERY:
+                return
+            self._beaten = time.monotonic()
+        with suppress(RedisError):  # RQ ends the worker on any error here
+            super().heartbeat(timeout, pipeline)
 
     @property
-    def _registered(self) -> bool:
-        return self.birth_date is not None
+    def connection_timeout(self) -> int:
+        """Seconds that Redis may take for an answer; RQ would wait for minutes."""
+        return REDIS_PATIENCE
+
+    def run_maintenance_tasks(self) -> None:
+        try:
+            super().run_maintenance_tasks()
+        except Exception:  # RQ ends the worker on any error here; a foreign job may cause one
+            log.exception("worker %s: RQ's maintenance failed", self.name)
+            self._cleaned()
+
+    def clean_registries(self) -> None:
+        """RQ goes by this machine's clock: if it is wrong, jobs in hand count as abandoned.
+        Versions that nobody serves any more have answers to forget too."""
+        wrong = time.time() - clock.now()
+        if abs(wrong) >= CLOCKS_AGREE:
+            log.error("worker %s: this machine's clock is wrong by %.0f s", self.name, wrong)
+            self._cleaned()
+            return
+        super().clean_registries()
+        for label in labels_of(self._fleet.plan):
+            for registry in (FinishedJobRegistry, FailedJobRegistry):
+                registry(queue=queue(label)).cleanup()
+
+    def _cleaned(self) -> None:
+        self.last_cleaned_at = rq_now()  # type: ignore[assignment]  # RQ declares None
+
+    def _shutdown(self) -> None:
+        """RQ raises StopRequested here, wherever the main thread is: a job just claimed would be
+        lost. We only leave word; `dequeue_job_and_maintain_ttl` reads it."""
+        self._stop_requested = True
+        self._loop.stop()
+        self._intake.stop()
+
+    def teardown(self) -> None:
+        self._answers.flush()
+        try:
+            self._intake.put_back_strays()
+            self._intake.put_back_strays()  # those that were strays before
+            super().teardown()
+            self._life.left_nothing()
+        except RedisError as error:
+            log.warning("worker %s: its jobs are left to others: %s", self.name, error)
+
+    # --- RQ's own list of workers (lease.Registry) --------------------------------------------
+
+    def register_again(self) -> None:
+        self.connection.delete(self.key)
+        self.register_birth()
+
+    def register_queues(self) -> None:
+        self._take_from(self._lease.queues)
+        worker_registration.register(self)
+        self.connection.hset(self.key, "queues", ",".join(self.queue_names()))
+
+    def unregister_queue(self, name: str) -> None:
+        self.connection.srem(worker_registration.WORKERS_BY_QUEUE_KEY % name, self.key)
+
+    def _take_from(self, names: Sequence[str]) -> None:
+        self.queues = [queue(name) for name in names]
+        self._ordered_queues = self.queues.copy()
+
+    # --- how RQ ends a job (answers.Outcomes) -------------------------------------------------
+
+    def succeed(self, answer: Answer) -> None:
+        """For a job on which others depend."""
+        job, origin = self._job(answer.claim), queue(answer.claim.queue)
+        job.started_at, job.ended_at = answer.claim.started_at, rq_now()
+        job._result = answer.value
+        job._status = JobStatus.FINISHED
+        execution = answer.claim.execution(self.connection, self.name)
+        self.handle_job_success(job, origin, origin.started_job_registry, execution)
+
+    def fail(self, claim: Claim, raised: Raised) -> None:
+        """Retry policy included."""
+        job = self._job(claim)
+        job.started_at = claim.started_at
+        execution = claim.execution(self.connection, self.name)
+        self._finalize_failure(job, queue(claim.queue), execution, raised)
+
+    def run_stock(self, claim: Claim) -> bool:
+        """A job that isn't for a model, or asks for more than a batch gives; whether it succeeded.
+
+        Raises NoSuchJobError.
+        """
+        execution = claim.execution(self.connection, self.name)
+        self.executions[execution.id] = execution
+        return self.perform_job(self._job(claim), queue(claim.queue), execution)
+
+    def _job(self, claim: Claim) -> Job:
+        """Raises NoSuchJobError."""
+        return self.job_class.fetch(claim.job_id, self.connection, self.serializer)
+
+    def handle_job_success(
+        self, job: Job, queue: Queue, started_job_registry: Any, execution: Execution
+    ) -> None:
+        if claims.is_current(self.connection, self.name, job.id):
+            super().handle_job_success(job, queue, started_job_registry, execution)
+        else:
+            log.warning("job %s is no longer ours: its answer is dropped", job.id)
+
+    def handle_job_failure(
+        self,
+        job: Job,
+        queue: Queue,
+        started_job_registry: Any = None,
+        exc_string: str = "",
+        execution: Execution | None = None,
+    ) -> None:
+        if not claims.is_current(self.connection, self.name, job.id):
+            log.warning("job %s is no longer ours: its failure is dropped", job.id)
+            return
+        if deadlines.is_late(job.meta, clock.now()):
+            job.retries_left = 0  # nobody waits any more
+        super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:

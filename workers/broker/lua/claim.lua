@@ -8,7 +8,7 @@
 -- ARGV    1 RQ's key prefix, 2 worker, 3 time as RQ writes it in jobs, 4 the same in Unix seconds,
 --         5 limit, 6 1 if a suspect may be claimed, 7… as many execution ids as the limit
 -- returns the server's time, or nothing if the worker's lease is over (fencing: its jobs may be
---         given to others); then for each job: id, execution id, queue, data, meta, timeout,
+--         given to others); then, unless RQ is suspended, for each job: id, execution id, queue, data, meta, timeout,
 --         result_ttl, enqueued_at, 1 if nothing in it needs more than claim and finish do
 --         (callbacks, webhooks, …), and 1 if it is a suspect
 local prefix, worker, time_text = ARGV[1], ARGV[2], ARGV[3]
@@ -22,6 +22,10 @@ local claimed, longest = {string.format('%.6f', now)}, 0
 local lease = redis.call('ZSCORE', KEYS[1], worker)
 if not lease or tonumber(lease) < now then
   return {}
+end
+
+if redis.call('EXISTS', prefix .. ':suspended') == 1 then
+  return claimed
 end
 
 -- A full memory has to be an error before the first job leaves its queue: Redis refuses this command,

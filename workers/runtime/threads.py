@@ -1,0 +1,21 @@
+"""How many threads this worker's models compute with."""
+
+from django.conf import settings
+
+from workers.host import machine
+
+
+class Threads:
+    """VELO_THREADS, or this worker's share of the machine's cores."""
+
+    def __init__(self) -> None:
+        self._count: int = settings.VELO_THREADS or machine.threads(1)
+
+    @property
+    def count(self) -> int:
+        return self._count
+
+    def share_with(self, workers: int) -> None:
+        """So many workers run on this machine, this one among them."""
+        if not settings.VELO_THREADS:
+            self._count = machine.threads(workers)
