@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from inference.errors import NotServing, NoWorker, UnknownModel, UnknownVersion
+from inference.errors import NotServing, NoWorker, Suspended, UnknownModel, UnknownVersion
 from workers.broker.leases import Registration
 from workers.catalog.plan import Plan, PlannedModel, Share
 
@@ -33,16 +33,39 @@ class Known:
     plan: Plan | None = None
     holders: Mapping[str, int] = field(default_factory=dict)  # by label: workers that serve it
     declared: Mapping[str, int] = field(default_factory=dict)  # and that were started with it
+    # By label, why a live worker doesn't serve a version that it is to hold; "": what its
+    # environment names.
+    problems: Mapping[str, str] = field(default_factory=dict)
+    failed_start: str | None = None  # why the last worker couldn't start, if it was the last event
+    suspended: bool = False  # RQ takes no jobs: `manage.py rqsuspend`
 
     @classmethod
-    def of(cls, plan: Plan | None, registered: Iterable[Registration]) -> "Known":
+    def of(
+        cls,
+        plan: Plan | None,
+        registered: Iterable[Registration],
+        *,
+        failed_start: str | None = None,
+        suspended: bool = False,
+    ) -> "Known":
         holders: Counter[str] = Counter()
         declared: Counter[str] = Counter()
+        problems: dict[str, str] = {}
         for worker in registered:
             holders.update(worker.queues)
+            problems |= worker.problems
             if worker.declares in worker.queues:
                 declared[worker.declares] += 1
-        return cls(plan, holders, declared)
+        return cls(plan, holders, declared, problems, failed_start, suspended)
+
+    def nobody(self, label: str | None = None) -> NoWorker:
+        """The error for a version that no live worker serves, or for no version at all, with the
+        reason as far as a worker has told it."""
+        reason = self.problems.get(label or "") or self.problems.get("") or self.failed_start
+        if not reason:
+            return NoWorker()
+        what = f"{label} is served by no live worker" if label else "No live worker holds a model"
+        return NoWorker(f"{what}: {reason}")
 
     def serving(self, model: PlannedModel) -> list[str]:
         """Its versions that a worker serves."""
@@ -78,10 +101,12 @@ def choose(
 ) -> Route:
     """`draw` gives a point for a model's name. `without`: labels that nobody serves any more.
 
-    Raises UnknownModel, UnknownVersion, NotServing and NoWorker.
+    Raises UnknownModel, UnknownVersion, NotServing, NoWorker and Suspended.
     """
+    if known.suspended:
+        raise Suspended
     if known.plan is None:
-        raise NoWorker
+        raise known.nobody()
     model = _model(known.plan, asked.model)
     if asked.version is not None:
         return _pinned(known, model, asked.version)
@@ -144,7 +169,7 @@ def unanswered(known: Known, label: str) -> NotServing | NoWorker:
     model = known.plan.models.get(name) if known.plan else None
     if model and any(other != version for other in known.serving(model)):
         return not_serving(known, model, version)
-    return NoWorker()
+    return known.nobody(label)
 
 
 def _main(
@@ -159,7 +184,7 @@ def _main(
         if label not in without:
             return label
     if declared or model.active:
-        raise NoWorker
+        raise known.nobody(f"{model.name}@{model.active}" if model.active else None)
     nothing = f"{model.name} has no active version, and no worker was started with one."
     if asked.model is None:
         raise NoWorker(f"{nothing} Activate one in the admin, or start a worker.")

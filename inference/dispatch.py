@@ -19,7 +19,6 @@ from inference.errors import (
     DeadlinePassed,
     JobLost,
     ModelFailed,
-    NoWorker,
     Poisonous,
     QueueAway,
     QueueFull,
@@ -27,9 +26,7 @@ from inference.errors import (
 from inference.exchange import Ended, Lost, Refused, Stranded, exchange
 from inference.kinds import CONTRACTS
 from inference.routing import routes
-from workers.broker import leases
-from workers.broker.enqueue import NewJob, load, withdraw
-from workers.broker.names import QUEUE
+from workers.broker.enqueue import NewJob, live_workers, withdraw
 from workers.broker.wire import JSONSerializer
 from workers.catalog.plan import Plan
 from workers.values.prediction import Prediction
@@ -98,7 +95,7 @@ def _ask(asked: Asked, data: Any, until: float) -> Asking:
                     crashes = outcome.crashes
             case _:
                 return Asking(route, job, outcome)
-    raise NoWorker
+    raise routes().known().nobody(route.label)
 
 
 def _prediction(job_id: str, outcome: Ended | Lost) -> Prediction:
@@ -133,13 +130,20 @@ def known_plan() -> Plan:
 
 
 def ready() -> int:
-    """The number of live workers that can serve. Raises NoWorker and QueueAway."""
+    """How many workers are alive, if a request to the default model would be answered now.
+
+    Raises NoWorker, Suspended and QueueAway: what /transform would raise.
+    """
     with redis_errors():
-        found = load(())
-        if found.workers:
-            return found.workers
-        reason = leases.failed_start(QUEUE)
-    raise NoWorker(f"No worker could start. The last one: {reason}" if reason else "")
+        routes().refresh()
+        tried: list[str] = []
+        while True:
+            label = routes().default(without=tried)
+            if label in tried:
+                raise routes().known().nobody(label)
+            if live_workers(label):
+                return live_workers()
+            tried.append(label)
 
 
 @contextmanager

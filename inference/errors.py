@@ -21,6 +21,7 @@ APIError
 ├── 500 ModelFailed          every attempt of the job raised
 ├── 500 Poisonous            workers crashed while they had the job
 ├── 503 NoWorker             no live worker serves the model
+├── 503 Suspended            RQ is suspended: workers take no jobs
 ├── 503 QueueAway            Redis can't be reached, or refuses to be written to
 ├── 503 JobLost              Redis lost the job twice
 ├── 503 DatabaseAway         the database can't be reached, and nothing is known without it
@@ -249,6 +250,17 @@ class NoWorker(APIError):
     example = (
         "No live worker holds a model: it may still be loading. Try again in 5 s; if that doesn't "
         "help, start one with `manage.py rqworker`."
+    )
+    retry_after = 5
+
+
+class Suspended(APIError):
+    status_code = 503
+    default_code = "suspended"
+    title = "The workers are suspended"
+    example = (
+        "RQ is suspended, so no worker takes a request. Run `manage.py rqresume` to resume, then "
+        "try again."
     )
     retry_after = 5
 

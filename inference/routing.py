@@ -12,6 +12,8 @@ from typing import Any
 from inference.choice import Asked, Known, Point, Route, choose
 from inference.errors import APIError
 from workers.broker import leases
+from workers.broker.connection import is_suspended
+from workers.broker.names import QUEUE
 from workers.catalog import plan
 from workers.catalog.plan import Share
 from workers.host.ticker import Ticker
@@ -83,6 +85,13 @@ class Routes:
             return False
         return bool(self.known().holders.get(route.label))
 
+    def default(self, without: Collection[str] = ()) -> str:
+        """The label of a version that would answer a request for the default model.
+
+        Raises as `choose` does.
+        """
+        return choose(self.known(), Asked(), lambda _: MIDDLE, without).label
+
     def refresh(self) -> None:
         """See to it that what is known was read after this call. Raises RedisError."""
         asked = time.monotonic()
@@ -101,7 +110,12 @@ class Routes:
     def _read(self) -> None:
         began = time.monotonic()
         published = plan.published() or (self._known.plan if self._known else None)
-        self._known = Known.of(published, leases.registered())
+        self._known = Known.of(
+            published,
+            leases.registered(),
+            failed_start=leases.failed_start(QUEUE),
+            suspended=is_suspended(),
+        )
         self._began = began
 
     def listing(self) -> dict[str, Any]:

@@ -71,6 +71,7 @@ _ASKED = (
     errors.ModelFailed,
     errors.Poisonous,
     errors.NoWorker,
+    errors.Suspended,
     errors.QueueAway,
     errors.JobLost,
     errors.DeadlinePassed,
@@ -224,7 +225,7 @@ live = extend_schema(
 
 ready = extend_schema(
     operation_id="ready",
-    summary="Redis answers, and a live worker holds a model",
+    summary="A request to the default model would be answered now",
     responses={
         200: OpenApiResponse(
             ReadySerializer,
@@ -237,7 +238,7 @@ ready = extend_schema(
                 )
             ],
         ),
-        **_problems(errors.NoWorker, errors.QueueAway),
+        **_problems(errors.NoWorker, errors.Suspended, errors.QueueAway),
     },
     parameters=[_header("Retry-After", "Seconds.", [503], int)],
 )

@@ -14,6 +14,7 @@ from redis.commands.core import Script
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 from rq import Queue
+from rq.suspension import WORKERS_SUSPENDED
 
 from workers.broker.names import QUEUE
 from workers.broker.wire import JSONSerializer
@@ -49,6 +50,11 @@ def names() -> list[str]:
     """Of all queues that ever had a job. Raises RedisError."""
     found = cast(set[bytes], connection().smembers(Queue.redis_queues_keys))
     return sorted(key.decode().removeprefix(Queue.redis_queue_namespace_prefix) for key in found)
+
+
+def is_suspended() -> bool:
+    """Whether RQ's workers take no jobs at the moment: `rq suspend`. Raises RedisError."""
+    return bool(connection().exists(WORKERS_SUSPENDED))
 
 
 @cache

@@ -48,14 +48,17 @@ class Load:
     admitted: int = 0  # jobs that were let in, of those that arrived together
 
 
-def load(names: Sequence[str]) -> Load:
-    """Of these queues together, and how many workers are alive at all. One round trip."""
+def waiting(names: Sequence[str]) -> int:
+    """Inputs that wait in these queues together. One round trip. Raises RedisError."""
     with connection().pipeline(transaction=False) as pipeline:
-        pipeline.zcount(leases_key(EVERYBODY), clock.now(), "+inf")
         for name in names:
             pipeline.llen(queue(name).key)
-        alive, *waiting = pipeline.execute()
-    return Load(sum(waiting), alive)
+        return sum(pipeline.execute())
+
+
+def live_workers(name: str = EVERYBODY) -> int:
+    """How many serve this queue; without a name: how many there are. Raises RedisError."""
+    return connection().zcount(leases_key(name), clock.now(), "+inf")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError
 
-from workers.broker.enqueue import load
+from workers.broker.enqueue import live_workers, waiting
 from workers.broker.names import QUEUE
 from workers.metrics.latency import response_time
 from workers.models import Worker
@@ -65,12 +65,12 @@ def stat() -> dict[str, Any]:
 
     Raises OperationalError or InterfaceError if the database is away and nothing is known.
     """
-    workers, age = _live_workers.read(load([]).workers)
+    workers, age = _live_workers.read(live_workers())
     by_version: dict[str, list[dict[str, Any]]] = {}
     for worker in workers:
         for label in worker.serves:
             by_version.setdefault(label, []).append(worker.held[label]["batches"])
-    waiting = load([QUEUE, *by_version]).waiting
+    inputs = waiting([QUEUE, *by_version])
     return {
         "workers": {
             worker.id: {
@@ -87,8 +87,8 @@ def stat() -> dict[str, Any]:
             version: {"workers": len(kept), "batches": BatchFigures.sum(kept).for_people()}
             for version, kept in by_version.items()
         },
-        "queue_lenght": waiting,
-        "queue_length": waiting,
+        "queue_lenght": inputs,
+        "queue_length": inputs,
         "response_time": response_time(),
         "database_age": round(age, 3),
     }
