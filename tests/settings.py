@@ -9,6 +9,9 @@ from pathlib import Path
 FOLDER = Path(tempfile.mkdtemp(prefix="velo-tests-"))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 
+# Of all processes of one run of the tests: the first one's.
+SHARED = Path(os.environ.setdefault("TESTS_SHARED", str(FOLDER)))
+
 for name in list(os.environ):
     if name.startswith(("VELO_", "DJANGO_")) and name != "DJANGO_SETTINGS_MODULE":
         del os.environ[name]

@@ -14,9 +14,10 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from tests.waiting import eventually
+from tests import template
+from tests.waiting import SLACK, eventually
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = template.ROOT
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")  # of the environment
 
 
@@ -45,7 +46,7 @@ def manage(folder: Path, *words: str, **knobs: object) -> subprocess.CompletedPr
         env=environment(folder, **knobs),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
@@ -64,7 +65,7 @@ def request(
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    http = HTTPConnection("127.0.0.1", port, timeout=60)
+    http = HTTPConnection("127.0.0.1", port, timeout=120)
     try:
         http.request(method, path, body, dict(headers or {}))
         response = http.getresponse()
@@ -75,10 +76,11 @@ def request(
 
 
 class Stack:
-    """One running `manage.py serve`."""
+    """One running `manage.py serve`. It finds in its folder what a first start makes there."""
 
     def __init__(self, folder: Path, **knobs: object) -> None:
         self.folder = folder
+        template.lay_out(folder, database="DATABASE_URL" not in knobs)
         self.knobs = knobs
         self.port = free_port()
         self.log = folder / "serve.log"
@@ -135,19 +137,20 @@ class Stack:
 
     def password(self) -> str:
         found = re.search(r"password (\S+)", self.output())
-        assert found, self.output()
-        return found[1]
+        assert found or template.SHARED, self.output()
+        return found[1] if found else template.password()
 
     def pids(self, what: str = "") -> list[int]:
         """Of the processes under this one, at any depth, whose command line has `what`."""
         return [pid for pid in descendants(self.process.pid) if what in command_line(pid)]
 
     def stop(self, signum: int = signal.SIGTERM, seconds: float = 10.0) -> int:
-        """Its exit code. Fails if it takes longer than `seconds`."""
+        """Its exit code. Fails if it takes longer than `seconds`, or SLACK times as long on a
+        machine that is busy."""
         if self.process.poll() is None:
             self.process.send_signal(signum)
         try:
-            return self.process.wait(seconds)
+            return self.process.wait(seconds * SLACK)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise

@@ -223,7 +223,7 @@ def test_who_waits_for_a_version_whose_last_worker_leaves_is_answered_by_another
     assert waiting("a@1")
     with answering(["a@2"], lambda label, data: label):
         leave("w1")
-        assert {answer.result(10).json() for answer in answers} == {"a@2"}
+        assert {answer.result(60).json() for answer in answers} == {"a@2"}
     assert not waiting("a@1")
 
 
@@ -238,7 +238,7 @@ def test_who_waits_for_the_last_worker_of_all_goes_on_waiting(
     eventually(lambda: exchange.exchange()._missed > missed + exchange.MISS)
     assert waiting("a@1") == [job]
     with answering(["a@1"]):
-        assert answer.result(10).status_code == 200
+        assert answer.result(60).status_code == 200
 
 
 # --- what comes in ----------------------------------------------------------------------------
@@ -368,5 +368,5 @@ def test_many_who_find_a_version_gone_look_into_redis_once(
     eventually(lambda: all(look.running() for look in looks))
     go_on.set()
     for look in looks:
-        look.result(10)
+        look.result(60)
     assert reads <= 2

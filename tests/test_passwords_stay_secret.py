@@ -31,7 +31,7 @@ def redis_url() -> Iterator[str]:
         yield f"redis://:{SECRET}@127.0.0.1:{port}/0"
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(90)
 
 
 def listens(port: int) -> bool:
@@ -57,7 +57,7 @@ def web(folder: Path, **knobs: object) -> Iterator[tuple[int, Path]]:
         yield port, log
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(90)
 
 
 def lives(port: int) -> bool:

@@ -49,7 +49,7 @@ def port(certificate: Path) -> Iterator[int]:
             yield port
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(90)
 
 
 def answers(port: int) -> bool:
@@ -87,7 +87,7 @@ def relay(behind: int, certificate: Path) -> Iterator[int]:
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, asyncio.Server]] = Future()
     thread = threading.Thread(target=asyncio.run, args=(listen(),))
     thread.start()
-    loop, stop, server = started.result(10)
+    loop, stop, server = started.result(60)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

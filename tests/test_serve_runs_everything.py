@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import template
 from tests.stack import Stack, free_port, manage, stack
 from tests.waiting import eventually
 
@@ -36,7 +37,10 @@ def test_no_process_outlives_a_killed_serve(tmp_path: Path) -> None:
         eventually(lambda: not any(map(alive, pids)), seconds=15)
 
 
-def test_the_first_start_makes_an_admin_and_a_key_the_second_keeps_them(tmp_path: Path) -> None:
+def test_the_first_start_makes_an_admin_and_a_key_the_second_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template, "SHARED", "")  # nothing is laid out
     with stack(tmp_path, VELO_PREDICTOR="sleep") as velo:
         password = velo.password()
         key = (tmp_path / "secret-key").read_text()

@@ -144,7 +144,7 @@ def test_a_check_is_watched_until_it_has_ended(
     )
     # Nobody touches the page.
     state = page.locator(".field-state_and_reason .readonly")
-    expect(state).to_have_text("rejected golden input 1 differs", timeout=10_000)
+    expect(state).to_have_text("rejected golden input 1 differs")
     steps = page.locator(".field-check_steps tbody tr").all_inner_texts()
     assert [line.split("\t")[:2] for line in steps] == [
         *(["source", "passed"], ["load", "passed"], ["golden", "failed"]),
@@ -177,7 +177,7 @@ def test_an_activation_says_why_and_how_far_it_is(
     assert buttons(page) == ["Cancel the activation"]
     Worker.objects.update(held={"m@2": holding("ready")})
     lifecycle.conclude()
-    expect(page.locator(".field-state_and_reason .readonly")).to_have_text("active", timeout=10_000)
+    expect(page.locator(".field-state_and_reason .readonly")).to_have_text("active")
     page.goto(MODELS)
     [row] = rows(page)
     assert (row["active"], row["activation"], row["decided by"]) == ("2", "–", "a person")

@@ -265,7 +265,7 @@ def test_a_worker_that_joins_during_an_activation_has_it_too(
         assert model["versions"]["b"]["workers"] == WORKERS + 1
     finally:
         joining.terminate()
-        assert joining.wait(20) == 0
+        assert joining.wait(90) == 0
 
 
 def test_a_worker_that_is_killed_during_an_activation(velo: Stack, load: Compared, a: str) -> None:

@@ -39,7 +39,7 @@ def ended_at_last(workers: list[Worker]) -> Iterator[None]:
             if worker.poll() is None:
                 worker.terminate()
         for worker in workers:
-            worker.wait(20)
+            worker.wait(90)
 
 
 def serving(velo: Stack) -> set[str]:
@@ -81,7 +81,7 @@ def test_old_and_new_live_side_by_side_until_the_old_one_goes(
                 assert asked.headers["x-velo-model-version"] == label_
 
             old.terminate()
-            assert old.wait(20) == 0
+            assert old.wait(90) == 0
             load.goes_on(by=[b])
             assert serving(velo) == {b}
             assert velo.get("/models").json["default"] == b.partition("@")[0]

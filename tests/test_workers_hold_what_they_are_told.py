@@ -83,7 +83,7 @@ def working(velo: Stack, *words: str, count: int = 1, **knobs: object) -> Iterat
 def stop(processes: "list[subprocess.Popen[bytes]]") -> None:
     for process in processes:
         process.terminate()
-    assert [process.wait(20) for process in processes] == [0] * len(processes)
+    assert [process.wait(90) for process in processes] == [0] * len(processes)
 
 
 def ask(velo: Stack, model: str, version: str = "") -> Answer:

@@ -64,7 +64,7 @@ def test_all_workers_killed_and_one_started(tmp_path: Path) -> None:
             second = start_worker(velo)
             goes_on(load)
         second.terminate()
-        second.wait(20)
+        second.wait(90)
         # Whoever came while nobody was alive was told so; whoever waited already was answered.
         assert set(load.outcomes) <= {RIGHT, "no_worker"}
         assert load.outcomes[RIGHT] > 200
@@ -84,7 +84,7 @@ def test_a_worker_elsewhere_is_missed_when_its_lease_is_over(
             eventually(lambda: "its lease ran out" in str(rows(velo, "note")))
             goes_on(load)
         assert set(load.outcomes) == {RIGHT}
-        assert max(one.seconds for one in load.asked) < 5
+        assert max(one.seconds for one in load.asked) < 15
 
 
 def test_a_worker_that_was_stopped_and_wakes_up(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_has(tmp_path: Path) -> N
             eventually(lambda: workers(velo) == 2)
             goes_on(load, more)
             leaving.terminate()
-            assert leaving.wait(20) == 0
+            assert leaving.wait(90) == 0
     assert set(load.outcomes) == {RIGHT}
 
 
@@ -168,7 +168,7 @@ def test_a_worker_that_cannot_start_says_why_and_does_not_spin(tmp_path: Path) -
         assert set(states[:-1]) == {"failed"}
         assert "is not a folder" in rows(velo, "note")[0][0]
         pool.terminate()
-        assert pool.wait(40) == 0
+        assert pool.wait(90) == 0
 
 
 def test_a_caller_who_waits_for_less_than_the_model_takes_harms_no_worker(tmp_path: Path) -> None:

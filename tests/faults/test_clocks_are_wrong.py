@@ -12,13 +12,13 @@ from tests.stack import stack
 from tests.test_workers import start_worker
 from tests.waiting import eventually
 
-LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
-pytestmark = pytest.mark.skipif(LIBRARY is None, reason="faketime isn't installed")
+LIBRARY = next(Path("/usr").glob("lib*/*/faketime/libfaketimeMT.so.1"), None)
 HOUR = 3600
 
 
 def wrong(clock: Path) -> dict[str, str]:
     """The environment of a process that goes by what the file `clock` says."""
+    assert LIBRARY, "libfaketime isn't installed: apt-get install faketime (dnf: libfaketime)"
     return {
         "LD_PRELOAD": str(LIBRARY),
         "FAKETIME_TIMESTAMP_FILE": str(clock),

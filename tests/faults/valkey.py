@@ -32,7 +32,7 @@ class Valkey:
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(90)
 
     def forget(self) -> None:
         for path in self.folder.glob("appendonlydir/*"):

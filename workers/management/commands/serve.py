@@ -50,7 +50,10 @@ class Command(BaseCommand):
         valkey = [] if os.environ.get("REDIS_URL") else [_valkey()]
         web = [Program("web", (*_manage(), "web"), grace=4.0)]
         workers = [
-            Program(f"worker-{number}", (*_manage(), "rqworker", "default"), grace=3.0)
+            # This process has run the checks; those of the web pages take a worker half a second.
+            Program(
+                f"worker-{number}", (*_manage(), "rqworker", "default", "--skip-checks"), grace=3.0
+            )
             for number in range(1, settings.WORKERS + 1)
         ]
         names = [program.name for program in (*valkey, *web, *workers)]
