@@ -69,7 +69,7 @@ def test_one_lease_that_lasts_is_enough() -> None:
     """A worker renews its leases one after another."""
     [job] = in_hand("w", "a")
     dies("w")
-    leases.of_this_process("w", [QUEUE, "m@1"]).renew(anew=True)
+    leases.of_this_process("w", [QUEUE, "m@1"]).renew(create=True)
     lease_lasts("w", -0.1)
     assert rescue() == []
     assert job.get_status() == JobStatus.STARTED
@@ -161,7 +161,7 @@ def registration(**fields: Any) -> Registration:
     """Of a worker with a lease that lasts."""
     known = json.loads(leases.of_this_process("w", [QUEUE]).entry)
     made = Registration("w", json.dumps({**known, **fields}))
-    made.renew(anew=True)
+    made.renew(create=True)
     return made
 
 

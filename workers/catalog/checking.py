@@ -22,7 +22,6 @@ from workers import predictors
 from workers.catalog import lifecycle, plan, sources
 from workers.catalog.specs import spec_of
 from workers.host import machine
-from workers.host.supervisor import die_with_parent
 from workers.host.ticker import Ticker
 from workers.models import GoldenInput, ModelVersion
 from workers.predictors import ModelError, Predictor, Spec
@@ -31,7 +30,6 @@ from workers.values.comparing import difference
 log = logging.getLogger(__name__)
 
 BEAT = 2.0  # seconds between two signs of life
-NICE = 10  # of its processor time: requests go first
 TOLD = 2000  # characters of what a process said before it died
 
 
@@ -42,20 +40,17 @@ class Failed(Exception):
 def start(pk: int) -> str:
     """The job: start the process, and don't wait for it."""
     process = subprocess.Popen(  # nosec B603
-        [sys.executable, str(settings.BASE_DIR / "manage.py"), "check_version", str(pk)],
+        [
+            *(sys.executable, str(settings.BASE_DIR / "manage.py")),
+            *("check_version", str(pk), "--parent", str(os.getpid())),
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_as_a_guest,  # noqa: PLW1509 # nothing in it takes a lock
     )
     threading.Thread(target=_watch, args=(pk, process), name="check", daemon=True).start()
     return f"process {process.pid}"
-
-
-def _as_a_guest() -> None:
-    die_with_parent()
-    os.nice(NICE)
 
 
 def _watch(pk: int, process: subprocess.Popen[str]) -> None:

@@ -1,16 +1,17 @@
 """Keeps a few processes running on one machine, and ends them together."""
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
-import sys
 import time
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+
+from workers.host.parent import die_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +19,6 @@ LOOK = 0.1  # seconds between two looks whether a process has ended
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds before a process that ended is started again
 STEADY = 10.0  # seconds of life after which the next pause is the first one again
 LONGEST_LINE = 1024 * 1024  # bytes; a longer line is printed in pieces
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Supervisor:
             limit=LONGEST_LINE,
             # Ctrl-C reaches only us: we say who ends when.
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=partial(die_with_parent, os.getpid()),
         )
         self._processes[program] = process
         clearing = asyncio.create_task(_clear_up(process))
@@ -145,9 +145,3 @@ async def _clear_up(process: Process) -> None:
 
 def _reason(code: int) -> str:
     return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-
-
-def die_with_parent() -> None:
-    """If we are killed outright, the kernel ends the child too. Linux only."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
