@@ -24,6 +24,8 @@ test: .venv/dev.stamp .venv/browser.stamp ## Run the tests in random order, JOBS
 lint: .venv/dev.stamp ## Run every static check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/python -m tests.words
 	$(CHECKED) $(BIN)/mypy .
 	$(BIN)/bandit --configfile pyproject.toml --quiet --recursive .
 	$(BIN)/djlint --check --lint --quiet templates

@@ -109,7 +109,7 @@ def test_another_answer_than_the_golden_one(velo: Stack) -> None:
     decide(velo, "check", "golden@1", "--wait")  # it is recorded
     decide(velo, "golden", "golden", '"Bye!"', "--expected", json.dumps([0.5] * 32))
     why = refused(velo, "add", "golden", "2", "", "--kind", "sleep", "--wait")
-    assert "golden input 2: To Bye! it answers otherwise than expected: [0]: " in why
+    assert "golden input 2: To Bye! the answer differs from the expected answer: [0]: " in why
     assert "instead of 0.5" in why
     assert state(velo, "golden@2")[0] == "rejected"
     assert state(velo, "golden@1")[0] == "ready"

@@ -189,7 +189,7 @@ class Check:
             )
             return "recorded: later versions must agree"
         if wrong := difference(golden.expected, output, golden.tolerance):
-            raise Failed(f"To {golden} it answers otherwise than expected: {wrong}")
+            raise Failed(f"To {golden} the answer differs from the expected answer: {wrong}")
         return f"within {golden.tolerance:g}"
 
     @contextmanager
