@@ -66,6 +66,6 @@ def test_a_worker_without_any_queue_ends_a_burst_and_nothing_breaks(
     """Its version can't be loaded while others serve: it goes on without."""
     monkeypatch.setattr("workers.runtime.holdings.fits", lambda *args: True)
     named = worker("m@1")
-    monkeypatch.setattr(named._fleet, "load_first", lambda: None)
+    monkeypatch.setattr(named._parts.fleet, "load_first", lambda: None)
     named.work(burst=True)
     assert Worker.objects.get(pk="w").state == Worker.State.STOPPED

@@ -131,13 +131,13 @@ def test_threads_are_shared_by_the_workers_of_a_machine(
 ) -> None:
     monkeypatch.setattr(machine, "cores", lambda: 8)
     worker = InferenceWorker([queue()], connection=connection())
-    assert worker._threads.count == 8
-    worker._row.write()
+    assert worker._parts.threads.count == 8
+    worker._parts.row.write()
     for number in range(3):
         Worker.objects.create(id=str(number), host=machine.identity(), pid=1, node="n", queues="q")
     Worker.objects.create(id="elsewhere", host="another", pid=1, node="n", queues="q")
-    worker._row.write()
-    assert worker._threads.count == 2
+    worker._parts.row.write()
+    assert worker._parts.threads.count == 2
 
 
 class TestAWrongModelFolder:

@@ -24,21 +24,12 @@ from workers.broker import claims, deadlines
 from workers.broker.claims import Answer, Claim, LeaseOver
 from workers.broker.clock import clock
 from workers.broker.connection import queue
-from workers.broker.names import is_version
 from workers.broker.wire import JSONSerializer
 from workers.host import memory
-from workers.host.watchdog import Watchdog
-from workers.metrics.latency import Recorder
 from workers.models import Worker
-from workers.runtime.answers import Answers
-from workers.runtime.batch_loop import BatchLoop
-from workers.runtime.fleet import Fleet, labels_of
-from workers.runtime.intake import Intake
-from workers.runtime.lease import Lease
-from workers.runtime.life import Life
-from workers.runtime.row import Row
+from workers.runtime.fleet import labels_of
+from workers.runtime.parts import assemble
 from workers.runtime.runner import Raised
-from workers.runtime.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -61,60 +52,25 @@ class InferenceWorker(SimpleWorker):
         # django-rq's commands pass pickle here, whatever the queue's settings say.
         kwargs["serializer"] = JSONSerializer
         super().__init__(*args, **kwargs)
-        told = [each.name for each in self.queues]
         self._beaten = -float("inf")
-        self._threads = Threads()
-        recorder, watchdog = Recorder(), Watchdog(self.name)
-        self._lease = Lease(self.name, [name for name in told if not is_version(name)], self)
-        self._intake = Intake(self.connection, self.name, lambda: self._lease.queues)
-        self._answers = Answers(self.connection, self.name, self._intake, self)
-        self._fleet = Fleet(
+        self._parts = assemble(
+            self,
             self.name,
-            [name for name in told if is_version(name)],
-            lease=self._lease,
-            rounds=lambda: self._intake.rounds,
-            recorder=recorder,
-            threads=self._threads,
-        )
-        self._loop = BatchLoop(
             self.connection,
-            self.name,
-            intake=self._intake,
-            answers=self._answers,
-            runners=self._fleet,
-            threads=self._threads,
-            watchdog=watchdog,
-            run_stock=self.run_stock,
-            default_ttl=self.default_result_ttl,
-        )
-        self._row = Row(
-            self.name,
+            [each.name for each in self.queues],
             state=self._row_state,
-            lease=self._lease,
-            fleet=self._fleet,
-            answers=self._answers,
-            threads=self._threads,
-        )
-        self._life = Life(
-            self.name,
-            told,
-            intake=self._intake,
-            lease=self._lease,
-            fleet=self._fleet,
-            row=self._row,
-            recorder=recorder,
-            watchdog=watchdog,
+            default_ttl=self.default_result_ttl,
         )
 
     @property
     def done(self) -> int:
         """Jobs that it has answered."""
-        return self._answers.done
+        return self._parts.answers.done
 
     @property
     def failed(self) -> int:
         """Attempts that have raised."""
-        return self._answers.failed
+        return self._parts.answers.failed
 
     def _row_state(self) -> Worker.State:
         if self.birth_date is None:
@@ -132,18 +88,17 @@ class InferenceWorker(SimpleWorker):
         # does what retries need of it.
         kwargs["with_scheduler"] = False
         if kwargs.get("max_jobs") is not None:
-            self._loop.take_one_at_a_time()  # RQ counts windows
+            self._parts.loop.take_one_at_a_time()  # RQ counts windows
         signal.signal(signal.SIGTERM, _leave)
         try:
-            return self._life.live(lambda: super(InferenceWorker, self).work(*args, **kwargs))
+            return self._parts.life.live(lambda: super(InferenceWorker, self).work(*args, **kwargs))
         finally:
-            self._loop.close()
-            self._answers.close()
+            self._parts.close()
 
     def register_birth(self) -> None:
-        self._take_from(self._lease.queues)
+        self._take_from(self._parts.lease.queues)
         super().register_birth()
-        self._life.registered()
+        self._parts.life.registered()
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -152,14 +107,14 @@ class InferenceWorker(SimpleWorker):
         is seen between them, also while Redis is away."""
         pause, idle_since = FIRST_PAUSE, time.monotonic()
         while not self._stop_requested:
-            self._intake.begin_round()
+            self._parts.intake.begin_round()
             try:
                 if self.should_run_maintenance_tasks:
                     self.run_maintenance_tasks()
                 try:
-                    window = self._loop.claim()
+                    window = self._parts.loop.claim()
                 except LeaseOver:
-                    self._lease.pulse()
+                    self._parts.lease.pulse()
                     continue
                 if window:
                     self._state = WorkerStatus.BUSY
@@ -169,18 +124,18 @@ class InferenceWorker(SimpleWorker):
                 if timeout is None:  # burst
                     return None
                 self.heartbeat()
-                self._intake.wait()
+                self._parts.intake.wait()
                 pause = FIRST_PAUSE
             except RedisError as error:  # it is away, or refuses to be written to
                 log.warning("worker %s: Redis: %s; again in %g s", self.name, error, pause)
-                self._intake.pause(pause)
+                self._parts.intake.pause(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
             if max_idle_time is not None and time.monotonic() - idle_since >= max_idle_time:
                 return None
         raise StopRequested
 
     def execute_job(self, window: Any, queue: Queue) -> None:
-        self._loop.run(window)
+        self._parts.loop.run(window)
 
     def check_for_suspension(self, burst: bool) -> None:
         """The claim script does: a suspended worker claims nothing."""
@@ -214,7 +169,7 @@ class InferenceWorker(SimpleWorker):
             self._cleaned()
             return
         super().clean_registries()
-        for label in labels_of(self._fleet.plan):
+        for label in labels_of(self._parts.fleet.plan):
             for registry in (FinishedJobRegistry, FailedJobRegistry):
                 registry(queue=queue(label)).cleanup()
 
@@ -225,16 +180,15 @@ class InferenceWorker(SimpleWorker):
         """RQ raises StopRequested here, wherever the main thread is: a job just claimed would be
         lost. We only leave word; `dequeue_job_and_maintain_ttl` reads it."""
         self._stop_requested = True
-        self._loop.stop()
-        self._intake.stop()
+        self._parts.stop()
 
     def teardown(self) -> None:
-        self._answers.flush()
+        self._parts.answers.flush()
         try:
-            self._intake.put_back_strays()
-            self._intake.put_back_strays()  # those that were strays before
+            self._parts.intake.put_back_strays()
+            self._parts.intake.put_back_strays()  # those that were strays before
             super().teardown()
-            self._life.left_nothing()
+            self._parts.life.left_nothing()
         except RedisError as error:
             log.warning("worker %s: its jobs are left to others: %s", self.name, error)
 
@@ -245,7 +199,7 @@ class InferenceWorker(SimpleWorker):
         self.register_birth()
 
     def register_queues(self) -> None:
-        self._take_from(self._lease.queues)
+        self._take_from(self._parts.lease.queues)
         worker_registration.register(self)
         self.connection.hset(self.key, "queues", ",".join(self.queue_names()))
 
