@@ -20,6 +20,7 @@ from workers.runtime.holdings import Held, State
 from workers.runtime.lease import Lease
 from workers.runtime.runner import Runner
 from workers.runtime.threads import Threads
+from workers.values.version_id import VersionId
 
 log = logging.getLogger(__name__)
 
@@ -267,13 +268,15 @@ class Fleet:
     def _make_room(self, label: str, memory: int | None) -> bool:
         """Where there is no memory for two versions of a model: put the one that serves away, if
         others serve it meanwhile and no other worker is doing the same."""
-        name, _, version = label.rpartition("@")
-        model = self._plan.models.get(name) if self._plan else None
-        active = f"{name}@{model.active}" if model else ""
-        if not model or version != model.target or active not in self._held:
+        wanted = VersionId.parse(label)
+        model = self._plan.models.get(wanted.model) if self._plan else None
+        if not model or not model.active or wanted.version != model.target:
             return False
+        active = VersionId(wanted.model, model.active).label
         others = {key: one for key, one in self._held.items() if key != active}
-        if not holdings.fits(others, memory) or not self._has_turn(name):
+        if active not in self._held or not holdings.fits(others, memory):
+            return False
+        if not self._has_turn(wanted.model):
             return False
         self._room = active, label
         if not self._let_go(active, away=True):
@@ -290,7 +293,7 @@ class Fleet:
         return True
 
     def _end_turn(self, label: str) -> None:
-        key = f"{TURN}{label.rpartition('@')[0]}"
+        key = f"{TURN}{VersionId.parse(label).model}"
         if connection().get(key) == self._worker.encode():
             connection().delete(key)
 
