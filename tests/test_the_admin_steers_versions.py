@@ -366,11 +366,12 @@ def test_versions_are_compared_side_by_side(enter: Enter, anna: User, model: Ser
         *([], ["m@1", "active"], ["m@2", "canary", "10", "%"], ["m@0", "shadow", "50", "%"]),
     ]
     shown = dict(line.split("\t", 1) for line in table.locator("tbody tr").all_inner_texts())
-    assert shown["requests"] == "90\t10\t50"
-    assert shown["share of all"] == "90.0%\t10.0%\t50.0%"
+    assert shown["requests"] == "90\t10\t0"
+    assert shown["share of all"] == "90.0%\t10.0%\t0.0%"  # 100 % together
+    assert shown["copies computed"] == "–\t–\t50"
     assert re.fullmatch(r"(19|20)\.\d ms\t(39|40)\.\d ms\t–", shown["response p99"])
     assert re.fullmatch(r"(9|10)\.\d ms\t–\t(4|5)\.\d ms", shown["model p50"])
-    assert shown["failed"] == "0\t2\t–"
+    assert shown["failed"] == "0\t2\t0"
     assert shown["error rate"] == "0.0%\t20.0%\t–"
     alike = page.locator(".velo-alike > tbody > tr > td").all_inner_texts()
     assert alike[:5] == ["m@1", "50", "1", "0.99851", "0.95000"]

@@ -1,5 +1,6 @@
 """Models: which versions answer, how they do beside each other, and their golden inputs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
@@ -80,6 +81,11 @@ class ServedModelAdmin(Decides):
     def get_queryset(self, request: HttpRequest) -> QuerySet[ServedModel]:
         return super().get_queryset(request).select_related(*self.list_select_related)
 
+    def enrich(self, rows: Sequence[Any]) -> None:
+        going_on = lifecycle.all_pending(rows)
+        for model in rows:
+            model.going_on = going_on.get(model.pk)
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Nothing of it is edited here, only its golden inputs. To write what this page has read
         would undo a decision that was made meanwhile."""
@@ -138,15 +144,17 @@ class ServedModelAdmin(Decides):
         return _with_share(model, model.shadow, model.shadow_share)
 
     @admin.display(description="activation")
-    def activation(self, model: ServedModel) -> SafeString:
-        change = lifecycle.pending(model)
-        if change is None:
+    def activation(self, model: Any) -> SafeString:
+        if not hasattr(model, "going_on"):  # on its own page
+            self.enrich([model])
+        if model.going_on is None:
             return whole(NOTHING)
+        change, progress = model.going_on
         return format_html(
             "{} {}<br>{}",
             badge(change.outcome, change.reason),
             version_of(model, change.to_version),
-            lifecycle.progress(change),
+            progress,
         )
 
     @admin.display(description="decided by", ordering="follows_environment")

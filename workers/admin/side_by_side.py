@@ -61,7 +61,7 @@ def last_hour(model: ServedModel) -> dict[int, Measured]:
 def side_by_side(model: ServedModel) -> SafeString:
     """A column for each version that has a role, a row for each figure."""
     hour = last_hour(model)
-    everything = sum(one.requests for one in hour.values())
+    everything = sum(one.requests for one in hour.values())  # a shadow's copies are none
     roles = [("active", model.active, 0), ("canary", model.canary, model.canary_share)]
     columns: list[list[object]] = []
     heads: list[object] = [""]
@@ -70,7 +70,7 @@ def side_by_side(model: ServedModel) -> SafeString:
             text = f"{role} {told} %" if told else role
             heads.append(format_html("{}<br>{}", linked(version), badge(role, text=text)))
             measured = hour.get(version.pk, Measured())
-            columns.append(_column(measured, everything, answers=role != "shadow"))
+            columns.append(_column(measured, everything, is_shadow=role == "shadow"))
     return (
         table(heads, zip(_names(), *columns, strict=True), "velo-sides")
         if columns
@@ -80,22 +80,23 @@ def side_by_side(model: ServedModel) -> SafeString:
 
 def _names() -> Sequence[str]:
     times = [f"{stage} {name}" for stage in ("response", "model") for name, _ in QUANTILES]
-    return "requests", "share of all", *times, "failed", "error rate"
+    return "requests", "share of all", "copies computed", *times, "failed", "error rate"
 
 
-def _column(measured: Measured, everything: int, answers: bool) -> list[object]:
-    """A shadow answers nobody: its requests are the copies that it computed."""
-    requests = measured.requests if answers else measured.stage(Stage.MODEL).count
+def _column(measured: Measured, everything: int, is_shadow: bool) -> list[object]:
+    """A shadow's requests are those that named it; what it computed beside them were copies."""
+    copies = max(0, measured.stage(Stage.MODEL).count - measured.stage(Stage.RESPONSE).count)
     return [
-        f"{requests:,}",
-        percent(requests / everything if everything else None),
+        f"{measured.requests:,}",
+        percent(measured.requests / everything if everything else None),
+        f"{copies:,}" if is_shadow else NOTHING,
         *(
             milliseconds(measured.stage(stage).quantile(quantile))
             for stage in (Stage.RESPONSE, Stage.MODEL)
             for _, quantile in QUANTILES
         ),
-        f"{measured.failed:,}" if answers else NOTHING,
-        percent(measured.error_rate if answers else None),
+        f"{measured.failed:,}",
+        percent(measured.error_rate),
     ]
 
 

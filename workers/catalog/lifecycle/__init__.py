@@ -21,7 +21,7 @@ from workers.catalog.lifecycle.deciding import (
     set_canary,
     set_shadow,
 )
-from workers.catalog.lifecycle.progress import Progress, pending, progress
+from workers.catalog.lifecycle.progress import Progress, all_pending, pending, progress
 from workers.catalog.lifecycle.registering import (
     CHECK,
     SILENT,
@@ -40,6 +40,7 @@ __all__ = [
     "Refused",
     "State",
     "activate",
+    "all_pending",
     "cancel",
     "conclude",
     "declare",

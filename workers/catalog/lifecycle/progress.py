@@ -1,5 +1,7 @@
 """How far the workers are with a version that is being activated."""
 
+from collections.abc import Iterable
+
 from workers.catalog.lifecycle.states import Outcome
 from workers.models import Change, ModelVersion, ServedModel, Worker
 
@@ -10,11 +12,27 @@ def pending(model: ServedModel) -> Change | None:
     return changes.filter(model=model, outcome=Outcome.PENDING).first()
 
 
+def all_pending(models: Iterable[ServedModel]) -> dict[str, tuple[Change, "Progress"]]:
+    """By model: the activation that is going on, and how far it is. Two queries at most."""
+    changes = Change.objects.select_related("to_version__model")
+    found = list(changes.filter(model__in=list(models), outcome=Outcome.PENDING))
+    living = followers() if found else []
+    return {
+        change.model_id: (change, Progress(change.to_version, living))
+        for change in found
+        if change.to_version
+    }
+
+
 def progress(change: Change) -> "Progress":
     """Of a pending activation, in the workers that follow the plan."""
     assert change.to_version
-    followers = list(Worker.objects.alive().filter(follows=True))
-    return Progress(change.to_version, followers)
+    return Progress(change.to_version, followers())
+
+
+def followers() -> list[Worker]:
+    """The live workers that follow the plan."""
+    return list(Worker.objects.alive().filter(follows=True))
 
 
 class Progress:
