@@ -30,9 +30,10 @@ class ClassifyPredictor(Encoder):
         self._scores = FORMS.get(problem, softmax)
 
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
+        given = self._shortener.shortened(texts(self.kind, inputs))
         return [
             Encoded(encoding.ids, len(encoding), truncated=bool(encoding.overflowing))
-            for encoding in self._tokenizer.encode_batch_fast(texts(self.kind, inputs))
+            for encoding in self._tokenizer.encode_batch_fast(given)
         ]
 
     def predict(self, batch: Sequence[Encoded]) -> list[list[dict[str, Any]]]:

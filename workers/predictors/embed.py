@@ -36,10 +36,10 @@ class EmbedPredictor(Encoder):
         given = texts(self.kind, inputs)
         if self.layout.lower_case:
             given = [text.lower() for text in given]
-        encodings = self._tokenizer.encode_batch_fast([self.layout.prompt + text for text in given])
+        given = self._shortener.shortened([self.layout.prompt + text for text in given])
         return [
             Encoded(encoding.ids, len(encoding), truncated=bool(encoding.overflowing))
-            for encoding in encodings
+            for encoding in self._tokenizer.encode_batch_fast(given)
         ]
 
     def predict(self, batch: Sequence[Encoded]) -> Sequence[Vector]:

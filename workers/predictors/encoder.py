@@ -14,6 +14,7 @@ from workers.host import memory
 from workers.predictors import engines, folder
 from workers.predictors.engines import Candidate, Engine, Measure, Outputs, Tokens, openvino, torch
 from workers.predictors.protocol import Encoded, InputError, ModelError, Spec
+from workers.predictors.shortening import Shortener
 from workers.predictors.weights import Read
 
 OWN = 0.0007  # seconds that a worker spends on a batch besides the model call
@@ -43,6 +44,7 @@ class Encoder(ABC):
         self._tokenizer = tokenizer.backend_tokenizer
         self._tokenizer.enable_truncation(self.max_tokens, direction=tokenizer.truncation_side)
         self._tokenizer.no_padding()
+        self._shortener = Shortener(self._tokenizer)
         self.engine: Engine  # chosen next
         self.engine_chosen = ""
         self.call_tokens = 0  # measured when it warms up
@@ -124,7 +126,7 @@ class Encoder(ABC):
         self.engine.use_threads(threads)
 
     def close(self) -> None:
-        del self.engine, self._tokenizer
+        del self.engine, self._tokenizer, self._shortener
         memory.give_back()
 
 

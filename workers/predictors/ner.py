@@ -70,7 +70,7 @@ class NerPredictor(Encoder):
         self._by_word = spec.options.get("aggregation") == "first"
 
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
-        given = texts(self.kind, inputs)
+        given = self._shortener.shortened(texts(self.kind, inputs))
         return [
             Encoded(
                 Tokenized(text, encoding.ids, encoding.offsets, encoding.word_ids),

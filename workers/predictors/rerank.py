@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy
 from django.conf import settings
+from tokenizers import Encoding
 from transformers import AutoModelForSequenceClassification
 
 from workers.predictors import options, weights
@@ -45,15 +46,49 @@ class RerankPredictor(Encoder):
 
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
         read = [_checked(given) for given in inputs]
-        pairs = [(query, text) for query, texts in read for text in texts]
+        whole = [text for query, texts in read for text in (query, *texts)]
+        cut = iter(self._shortener.shortened(whole))
+        short = [list(islice(cut, 1 + len(texts))) for _, texts in read]
+        pairs = [(query, text) for query, *texts in short for text in texts]
         encodings = iter(self._tokenizer.encode_batch_fast(pairs))
         found = []
-        for _, texts in read:
+        for (query, texts), beginnings in zip(read, short, strict=True):
             rows = list(islice(encodings, len(texts)))
+            self._share_odd_token([query, *texts], beginnings, rows)
             truncated = any(row.overflowing for row in rows)
             ids = [Pair(row.ids, row.type_ids) for row in rows]
             found.append(Encoded(ids, sum(map(len, rows)), truncated))
         return found
+
+    def _share_odd_token(
+        self, whole: Sequence[str], short: Sequence[str], rows: list[Encoding]
+    ) -> None:
+        """Of a query and a text that are both longer than what the model reads of the two, it reads
+        a half each, and one token more of the longer one. Which one that is, their beginnings don't
+        show: replace the rows in which it may be the wrong one.
+
+        `whole` and `short`: the query, then the texts; `rows`: one for each text.
+        """
+        if all(one is other for one, other in zip(whole, short, strict=True)):
+            return
+        most = self.max_tokens - self._tokenizer.num_special_tokens_to_add(True)
+        query, *lengths = self._lengths(short)
+        doubtful = [n for n, length in enumerate(lengths, 1) if min(query, length) > most]
+        if not doubtful or most % 2 == 0:
+            return
+        query, *lengths = self._lengths([whole[0], *(whole[n] for n in doubtful)])
+        for n, length in zip(doubtful, lengths, strict=True):
+            first, second = self._tokenizer.encode_batch(
+                [short[0], short[n]], add_special_tokens=False
+            )
+            first.truncate((most + (query > length)) // 2)
+            second.truncate(most - len(first))
+            rows[n - 1] = self._tokenizer.post_process(first, second)
+
+    def _lengths(self, texts: Sequence[str]) -> list[int]:
+        """In tokens, whatever of them the model reads."""
+        found = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [len(one) + sum(map(len, one.overflowing)) for one in found]
 
     def predict(self, batch: Sequence[Encoded]) -> list[list[dict[str, Any]]]:
         rows = [row for encoded in batch for row in encoded.ids]
