@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from rq.results import Result
 
 from inference import timing
@@ -26,6 +26,7 @@ from inference.errors import (
 from inference.exchange import Ended, Lost, Refused, Stranded, exchange
 from inference.kinds import CONTRACTS
 from inference.routing import routes
+from workers.broker.connection import must_be_writable
 from workers.broker.enqueue import NewJob, live_workers, withdraw
 from workers.broker.wire import JSONSerializer
 from workers.catalog.plan import Plan
@@ -135,6 +136,7 @@ def ready() -> int:
     Raises NoWorker, Suspended and QueueAway: what /transform would raise.
     """
     with redis_errors():
+        must_be_writable()
         routes().refresh()
         tried: list[str] = []
         while True:
@@ -151,6 +153,12 @@ def redis_errors() -> Iterator[None]:
     """Turns Redis's silence, and its refusals, into QueueAway."""
     try:
         yield
+    except ResponseError as error:
+        log.warning("Redis: %s", error)
+        raise QueueAway(
+            f"Redis refuses to be written to: {error} Give its machine free disk space and memory, "
+            "or name its primary in REDIS_URL. Then try again."
+        ) from error
     except RedisError as error:
         log.warning("Redis: %s", error)
         raise QueueAway from error

@@ -33,7 +33,8 @@ def transform() -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def planned(redis: None) -> None:
+def planned(redis: None, settings: Any) -> None:
+    settings.VELO_LEASE = 60  # longer than any test takes on a busy machine
     publish(plan_of(model("m", "1", "2", active="1")), {})
 
 
@@ -72,3 +73,15 @@ def test_a_suspension_is_the_reason_until_it_ends() -> None:
         assert "rqresume" in answer["detail"]
     resume(connection())
     assert ready()["status"] == "ready"
+
+
+def test_a_redis_that_refuses_to_be_written_to_is_the_reason() -> None:
+    alive("w", "m@1")
+    connection().config_set("maxmemory", 1)
+    try:
+        for answer in (ready(), transform()):
+            assert (answer["status"], answer["code"]) == (503, "queue_away")
+            assert "Redis refuses to be written to: " in answer["detail"]
+            assert "used memory" in answer["detail"]
+    finally:
+        connection().config_set("maxmemory", 0)

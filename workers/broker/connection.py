@@ -57,6 +57,12 @@ def is_suspended() -> bool:
     return bool(connection().exists(WORKERS_SUSPENDED))
 
 
+def must_be_writable() -> None:
+    """Raises RedisError if Redis is away, or refuses to be written to: its disk or its memory is
+    full, or it is a replica."""
+    connection().set("velo:writable", 1, px=1)
+
+
 @cache
 def script(name: str) -> Script:
     """The server-side script in lua/NAME.lua: it is sent once, afterwards its hash is."""
