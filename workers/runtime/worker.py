@@ -25,7 +25,6 @@ from workers.broker.claims import Answer, Claim, LeaseOver
 from workers.broker.clock import clock
 from workers.broker.connection import queue
 from workers.broker.wire import JSONSerializer
-from workers.host import memory
 from workers.models import Worker
 from workers.runtime.fleet import labels_of
 from workers.runtime.parts import assemble
@@ -81,7 +80,6 @@ class InferenceWorker(SimpleWorker):
 
     def work(self, *args: Any, logging_level: str | None = None, **kwargs: Any) -> bool:
         """Load its versions, then take jobs until told to stop. Returns whether it took any."""
-        memory.leave_no_holes()
         # RQ logs three lines for each job at INFO.
         kwargs["logging_level"] = "DEBUG" if logging_level == "DEBUG" else "WARNING"
         # RQ's scheduler is a forked process, which would outlive a killed worker; our own thread
