@@ -109,6 +109,7 @@ class Exchange:
         self._lock = threading.Condition()
         self._watched: frozenset[str] | None = None  # those whose results are waited for in Redis
         self._away: RedisError | None = None  # why Redis can't be used at the moment
+        self._refusal: Exception | None = None  # why nothing is answered any more
         self._missed = time.monotonic()  # when we last looked whether jobs are missing
         # A stream. An entry in it brings the collector back, who reads on from the last one he has
         # seen, so that none can be missed.
@@ -127,12 +128,14 @@ class Exchange:
         `elsewhere`, if the answer may come from another version: whether there is one to ask, when
         nobody serves this one any more.
 
-        Raises RedisError, at once while Redis is away.
+        Raises RedisError, at once while Redis is away, and what `refuse` was told.
         """
         if self._away:
             raise self._away
         call = Call(job, elsewhere)
         self._open[job.id] = call
+        if self._refusal:  # looked at now, since `refuse` ends the calls that it finds open
+            self._end([call], self._refusal)
         self._left.put(call)
         try:
             return call.wait()
@@ -152,6 +155,11 @@ class Exchange:
             self._lock.notify()
         for thread in self._threads:
             thread.join()
+
+    def refuse(self, reason: Exception) -> None:
+        """Raise `reason` in all who wait, and in all who ask from now on: this process ends."""
+        self._refusal = reason
+        self._end(list(self._open.values()), reason)
 
     # --- in -----------------------------------------------------------------------------------
 

@@ -4,13 +4,18 @@ import os
 import signal
 import socket
 import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from redis import Redis
+from rq import Queue
 
 from tests import template
 from tests.stack import Stack, free_port, manage, stack
 from tests.waiting import eventually
+from workers.broker.wire import JSONSerializer
 
 
 def alive(pid: int) -> bool:
@@ -20,21 +25,64 @@ def alive(pid: int) -> bool:
         return False
 
 
+def started(folder: Path, name: str = "sleep@1.0.0") -> int:
+    """How many jobs of a queue a worker has in hand."""
+    with Redis(unix_socket_path=str(folder / "valkey.sock")) as client:
+        return client.zcard(f"rq:wip:{name}")
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_one_signal_ends_all_of_it(tmp_path: Path, signum: signal.Signals) -> None:
     with stack(tmp_path, workers=2, VELO_PREDICTOR="sleep") as velo:
         pids = velo.pids()
         assert len(pids) >= 5  # Valkey, the web server and its process, two workers
-        assert velo.stop(signum, seconds=10) == 0
+        for pid in velo.pids("rqworker"):
+            assert b"MALLOC_ARENA_MAX=1\0" in Path(f"/proc/{pid}/environ").read_bytes()
+        assert velo.stop(signum) == 0
         assert not any(map(alive, pids))
         assert "stopped" in velo.output()
 
 
-def test_no_process_outlives_a_killed_serve(tmp_path: Path) -> None:
-    with stack(tmp_path, VELO_PREDICTOR="sleep") as velo:
-        pids = velo.pids()
+def test_no_process_and_no_caller_outlives_a_killed_serve(tmp_path: Path) -> None:
+    knobs = {"VELO_PREDICTOR": "sleep", "VELO_SLEEP_MS": 8000, "VELO_REQUEST_TIMEOUT": 300}
+    with stack(tmp_path, **knobs) as velo, ThreadPoolExecutor() as callers:
+        pids, workers = velo.pids(), velo.pids("rqworker")
+        answer = callers.submit(velo.transform, "in hand")
+        eventually(lambda: started(tmp_path))
         velo.process.kill()
-        eventually(lambda: not any(map(alive, pids)), seconds=15)
+        assert answer.result(60).status == 503
+        assert "The web server was killed" in answer.result().json["detail"]
+        others = [pid for pid in pids if pid not in workers]
+        eventually(lambda: not any(map(alive, others)), seconds=5)
+        eventually(lambda: not any(map(alive, pids)), seconds=30)
+
+
+def test_what_is_in_progress_is_finished_before_it_stops(tmp_path: Path) -> None:
+    knobs = {"VELO_PREDICTOR": "sleep", "VELO_SLEEP_MS": 4500}
+    with stack(tmp_path, workers=2, **knobs) as velo, ThreadPoolExecutor() as callers:
+        with Redis(unix_socket_path=str(tmp_path / "valkey.sock")) as client:
+            Queue("default", connection=client, serializer=JSONSerializer).enqueue(time.sleep, 9)
+        eventually(lambda: started(tmp_path, "default"))
+        answer = callers.submit(velo.transform, "in hand")
+        eventually(lambda: started(tmp_path))
+        assert velo.stop() == 0
+        assert answer.result().status == 200
+        assert "stopping: requests and jobs in progress are finished first" in velo.output()
+        assert "killed" not in velo.output()
+
+
+def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
+    knobs = {"VELO_PREDICTOR": "sleep", "VELO_SLEEP_MS": 300_000}
+    knobs |= {"VELO_JOB_TIMEOUT": 300, "VELO_REQUEST_TIMEOUT": 300}
+    with stack(tmp_path, **knobs) as velo, ThreadPoolExecutor() as callers:
+        pids = velo.pids()
+        callers.submit(velo.transform, "in hand")
+        eventually(lambda: started(tmp_path))
+        velo.process.send_signal(signal.SIGINT)
+        eventually(lambda: "Ctrl-C again ends them now" in velo.output())
+        assert velo.stop(signal.SIGINT) == 0
+        assert "ending now" in velo.output()
+        assert not any(map(alive, pids))
 
 
 def test_the_first_start_makes_an_admin_and_a_key_the_second_keeps_them(

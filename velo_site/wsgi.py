@@ -11,6 +11,8 @@ keep_private()  # whatever server it is that runs us
 
 django = get_wsgi_application()
 
-from inference.gate import Gate  # noqa: E402 - it needs Django set up
+from inference.ending import end_with_server  # noqa: E402 - these need Django set up
+from inference.gate import Gate  # noqa: E402
 
 application = Gate(django)
+end_with_server()

@@ -6,12 +6,12 @@ import os
 import signal
 import time
 from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
-from workers.host.parent import die_with_parent
+from workers.host.parent import dying_with_us
 
 log = logging.getLogger(__name__)
 
@@ -19,13 +19,21 @@ LOOK = 0.1  # seconds between two looks whether a process has ended
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds before a process that ended is started again
 STEADY = 10.0  # seconds of life after which the next pause is the first one again
 LONGEST_LINE = 1024 * 1024  # bytes; a longer line is printed in pieces
+LAST_LINES = 20  # of a program that ended, in which it may say why
+HURRIED = 0.5  # seconds that each stage of a stop gets once we are told to hurry
 
 
 @dataclass(frozen=True)
 class Program:
+    """`mend` gets the last lines of a program that ended though nobody stopped it. It returns what
+    it has mended, as a sentence, and the program is started again at once; otherwise None."""
+
     name: str
     command: tuple[str, ...]
     grace: float  # seconds it gets to end after SIGTERM
+    orphaned: signal.Signals = signal.SIGTERM  # what it gets if we are killed
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)  # besides our own
+    mend: Callable[[Sequence[str]], str | None] = lambda lines: None
 
 
 class Supervisor:
@@ -41,15 +49,27 @@ class Supervisor:
         self._width = width
         self._bury = bury
         self._stopping = asyncio.Event()
+        self._hurrying = asyncio.Event()
+        self._last_lines: dict[Program, deque[str]] = {}
         self._processes: dict[Program, Process] = {}
         self._keepers: dict[Program, asyncio.Task[None]] = {}
 
     def start(self, program: Program) -> None:
         self._keepers[program] = asyncio.create_task(self._keep(program))
 
-    def stop_on_signals(self) -> None:
+    def stop_on_signals(self, first: Callable[[], object], second: Callable[[], object]) -> None:
+        """The first signal begins the stop, the second one hurries it; what else to do then."""
+
+        def stop() -> None:
+            if not self._stopping.is_set():
+                self._stopping.set()
+                first()
+            elif not self._hurrying.is_set():
+                self._hurrying.set()
+                second()
+
         for signum in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(signum, self._stopping.set)
+            asyncio.get_running_loop().add_signal_handler(signum, stop)
 
     async def until_stopped(self) -> None:
         await self._stopping.wait()
@@ -68,14 +88,25 @@ class Supervisor:
         process, keeper = self._processes.get(program), self._keepers.get(program)
         if process is not None and process.returncode is None:
             process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), program.grace)
-            except TimeoutError:
-                self._print(program, f"did not end within {program.grace:g} s: killed")
+            if not await self._ends(process, program.grace):
                 # The whole group: a web server has processes of its own.
-                os.killpg(process.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                if not self._hurrying.is_set():
+                    self._print(program, f"did not end within {program.grace:g} s: killed")
         if keeper is not None:
             await keeper
+
+    async def _ends(self, process: Process, within: float) -> bool:
+        """Whether it ends within so many seconds, or soon after we are told to hurry."""
+        ended = asyncio.create_task(process.wait())
+        hurry = asyncio.create_task(self._hurrying.wait())
+        await asyncio.wait({ended, hurry}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        if hurry.done():
+            await asyncio.wait({ended}, timeout=HURRIED)
+        hurry.cancel()
+        ended.cancel()
+        return process.returncode is not None
 
     async def _keep(self, program: Program) -> None:
         pause = FIRST_PAUSE
@@ -92,6 +123,9 @@ class Supervisor:
                 await asyncio.to_thread(self._bury)
             except Exception:  # what comes next matters more
                 log.exception("%s ended, and what it left behind is still there", program.name)
+            if mended := await asyncio.to_thread(self._mend, program):
+                self._print(program, mended)
+                continue
             if time.monotonic() - started > STEADY:
                 pause = FIRST_PAUSE
             self._print(program, f"ended with {_reason(code)}; starting it again in {pause:g} s")
@@ -100,16 +134,24 @@ class Supervisor:
             except TimeoutError:
                 pause = min(pause * 2, LONGEST_PAUSE)
 
+    def _mend(self, program: Program) -> str | None:
+        try:
+            return program.mend(list(self._last_lines.get(program, ())))
+        except OSError as error:
+            log.error("%s: what it left behind can't be mended: %s", program.name, error)
+            return None
+
     async def _run(self, program: Program) -> int:
         process = await asyncio.create_subprocess_exec(
-            *program.command,
+            *dying_with_us(program.command, program.orphaned),
+            env={**os.environ, **program.environment},
             stdout=PIPE,
             stderr=STDOUT,
             limit=LONGEST_LINE,
             # Ctrl-C reaches only us: we say who ends when.
             start_new_session=True,
-            preexec_fn=partial(die_with_parent, os.getpid()),
         )
+        self._last_lines[program] = deque(maxlen=LAST_LINES)
         self._processes[program] = process
         clearing = asyncio.create_task(_clear_up(process))
         try:
@@ -128,7 +170,9 @@ class Supervisor:
                 line = await process.stdout.read(LONGEST_LINE)
             if not line:
                 return await process.wait()
-            self._print(program, line.decode(errors="replace").rstrip())
+            shown = line.decode(errors="replace").rstrip()
+            self._last_lines[program].append(shown)
+            self._print(program, shown)
 
     def _print(self, program: Program, line: str) -> None:
         with suppress(OSError):  # nobody reads it any more; the programs go on

