@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from rq.job import Job
 
 from inference import exchange, timing
 from inference.routing import REFRESH, Routes, routes
@@ -227,6 +228,22 @@ def test_who_waits_for_a_version_whose_last_worker_leaves_is_answered_by_another
     assert not waiting("a@1")
 
 
+def test_the_crashes_of_a_job_count_on_in_the_queue_of_another_version(
+    thread: ThreadPoolExecutor,
+) -> None:
+    """Else a poisonous input could kill VELO_MAX_CRASHES workers of each version."""
+    publish(plan_of(model("a", "1", "2", follows_environment=True)), {"w1": ["a@1"], "w2": ["a@2"]})
+    answer = thread.submit(post)
+    first = eventually(lambda: next(filter(waiting, ("a@1", "a@2")), ""))
+    connection().hset(Job.key_for(waiting(first)[0]), "crashes", 2)
+    other, worker = ("a@2", "w1") if first == "a@1" else ("a@1", "w2")
+    leave(worker)
+    [job] = eventually(lambda: waiting(other))
+    assert connection().hget(Job.key_for(job), "crashes") == b"2"
+    with answering([other]):
+        assert answer.result(10).status_code == 200
+
+
 def test_who_waits_for_the_last_worker_of_all_goes_on_waiting(
     thread: ThreadPoolExecutor,
 ) -> None:
@@ -239,6 +256,21 @@ def test_who_waits_for_the_last_worker_of_all_goes_on_waiting(
     assert waiting("a@1") == [job]
     with answering(["a@1"]):
         assert answer.result(60).status_code == 200
+
+
+def test_who_waits_for_a_pinned_version_goes_on_waiting_whoever_else_serves(
+    thread: ThreadPoolExecutor,
+) -> None:
+    """The worker that has it may come back, and another version was not asked for."""
+    publish(plan_of(model("a", "1", "2", active="2")), {"w1": ["a@1"], "w2": ["a@2"]})
+    answer = thread.submit(post, of("a", "1"))
+    [job] = eventually(lambda: waiting("a@1"))
+    lose("w1")
+    missed = exchange.exchange()._missed
+    eventually(lambda: exchange.exchange()._missed > missed + exchange.MISS)
+    assert waiting("a@1") == [job]
+    with answering(["a@1"], lambda label, data: label):
+        assert answer.result(10).json() == "a@1"
 
 
 # --- what comes in ----------------------------------------------------------------------------

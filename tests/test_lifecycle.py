@@ -114,6 +114,10 @@ def test_what_serves_or_shall_serve_is_not_checked() -> None:
     with pytest.raises(Refused, match=r"m@2 is the canary\. Stop that first"):
         lifecycle.request_check(version)
     lifecycle.set_canary(model, None, 0, **WHY)
+    lifecycle.set_shadow(model, version, 10, **WHY)
+    with pytest.raises(Refused, match=r"m@2 is the shadow\. Stop that first"):
+        lifecycle.request_check(version)
+    lifecycle.set_shadow(model, None, 0, **WHY)
     lifecycle.activate(version, **WHY)
     with pytest.raises(Refused, match="anna is activating m@2"):
         lifecycle.request_check(version)
@@ -156,6 +160,17 @@ def test_only_what_passed_its_check_is_activated(state: State) -> None:
     with pytest.raises(Refused, match=f"m@1 is {state}"):
         lifecycle.activate(version, **WHY)
     assert not Change.objects.exists()
+
+
+def test_what_a_worker_could_not_load_is_not_activated_until_that_is_forgotten() -> None:
+    _, _, version = two_versions()
+    a_worker("w", held={"m@2": holding("failed", error="MemoryError: too big")})
+    a_worker("dead", state="stopped", held={"m@2": holding("failed", error="old")})
+    with pytest.raises(Refused, match=r"Worker w couldn't load m@2: MemoryError: too big Mend"):
+        lifecycle.activate(version, **WHY)
+    assert not Change.objects.exists()
+    Worker.objects.filter(pk="w").update(held={"m@2": holding("loading")})
+    lifecycle.activate(version, **WHY)
 
 
 def test_a_decision_has_a_reason() -> None:
@@ -312,6 +327,16 @@ def test_a_canary_that_is_activated_is_no_canary_any_more() -> None:
     lifecycle.conclude()
     model.refresh_from_db()
     assert (model.active, model.canary, model.canary_share) == (version, None, 0)
+
+
+def test_a_shadow_that_is_activated_is_no_shadow_any_more() -> None:
+    model, _, version = two_versions()
+    lifecycle.set_shadow(model, version, 10, **WHY)
+    lifecycle.activate(version, **WHY)
+    a_worker("a", held={"m@2": holding("ready")})
+    lifecycle.conclude()
+    model.refresh_from_db()
+    assert (model.active, model.shadow, model.shadow_share) == (version, None, 0)
 
 
 def test_a_rollback_goes_to_the_one_before_and_back() -> None:

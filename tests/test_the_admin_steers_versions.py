@@ -283,6 +283,19 @@ def test_who_may_not_decide_has_no_buttons_and_is_refused(
     assert everything() == before
 
 
+def test_who_may_decide_but_not_see_is_refused(model: ServedModel) -> None:
+    blind = User.objects.create_user("blind", is_staff=True)
+    blind.user_permissions.set(Permission.objects.filter(codename="activate_modelversion"))
+    before = everything()
+    client = Client()
+    client.force_login(blind)
+    for row, name in ((model, "rollback"), (version("2"), "activate")):
+        url = address(row, "decide", name)
+        assert client.get(url).status_code == 403, url
+        assert client.post(url, {"reason": "r"}).status_code == 403, url
+    assert everything() == before
+
+
 def test_nothing_is_decided_by_a_get_nor_without_a_token(anna: User, model: ServedModel) -> None:
     lifecycle.set_canary(model, version("2"), 10, by="anna", reason="r")
     lifecycle.activate(version("0"), by="anna", reason="r")

@@ -1,5 +1,7 @@
 """Deadlines go by the clock of the Redis server, as closely as a round trip allows."""
 
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -103,3 +105,24 @@ def test_a_job_that_fails_after_its_deadline_is_not_tried_again(
     assert [job.get_status() for job in let] == [JobStatus.FAILED, JobStatus.SCHEDULED]
     assert ScheduledJobRegistry(queue=queue()).get_job_ids() == [let[1].id]
     assert [result.type for result in let[0].results()] == [Result.Type.FAILED]
+
+
+def test_a_model_call_ends_when_nobody_waits_for_it_any_more(
+    letters: Letters, settings: Any
+) -> None:
+    """Long before its jobs' own timeout."""
+    settings.VELO_JOB_TIMEOUT = 60
+    let_in(("text", 2), ("another", 1))
+    took: list[float] = []
+
+    def hang() -> None:
+        began = time.monotonic()
+        try:
+            threading.Event().wait(50)
+        finally:
+            took.append(time.monotonic() - began)
+
+    letters.before = hang
+    work()
+    assert letters.calls == [2]  # nor is it tried again
+    assert took[0] < 30

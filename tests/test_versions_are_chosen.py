@@ -208,6 +208,31 @@ def shadow(percent: int, version: str = "2", **counts: int) -> Known:
     return known(found, **counts or {"a_1": 1, "a_2": 1})
 
 
+def test_a_share_ends_where_its_percentage_does() -> None:
+    """Draws go from 0 to below 1: half of them are below 0.5."""
+    half = Point(0.5, 0.5, 0.5)
+    just_below = Point(0.499, 0.499, 0.499)
+    assert (label(canary(50), point=just_below), label(canary(50), point=half)) == ("a@2", "a@1")
+    assert choose(shadow(50), DEFAULT, lambda _: just_below).shadow == "a@2"
+    assert choose(shadow(50), DEFAULT, lambda _: half).shadow is None
+
+
+def test_the_shares_are_those_of_the_model_that_answers() -> None:
+    """Where workers decide, the model that answers needn't be the default one."""
+    default = model("a", "1", follows_environment=True, canary=Share("1", 99))
+    other = model(
+        *("b", "1", "2", "3"),
+        follows_environment=True,
+        kind="rerank",
+        canary=Share("2", 99),
+        shadow=Share("3", 99),
+    )
+    found = known(default, other, b_1=1)
+    found = Known(found.plan, {"b@1": 1, "b@2": 1, "b@3": 1}, {"b@1": 1})
+    route = choose(found, DEFAULT, lambda _: LOW)
+    assert (route.label, route.kind, route.shadow) == ("b@2", "rerank", "b@3")
+
+
 def test_a_shadow_gets_its_share_independently_of_the_canary() -> None:
     both = model("a", "1", "2", "3", active="1", canary=Share("2", 50), shadow=Share("3", 20))
     found, draws = known(both, a_1=1, a_2=1, a_3=1), Draws()
