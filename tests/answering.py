@@ -10,6 +10,7 @@ from rq.job import Job
 from rq.results import Result
 
 from inference.routing import routes
+from tests.jobs import register
 from workers.broker import leases
 from workers.broker.connection import connection, queue
 from workers.broker.wire import JSONSerializer
@@ -38,7 +39,7 @@ def publish(published: Plan, workers: Mapping[str, list[str]]) -> None:
     """`workers`: what each serves; the first is the version that it was started with."""
     connection().set(plan.KEY, published.to_json())
     for worker, labels in workers.items():
-        leases.of_this_process(worker, labels, labels[0]).renew(create=True)
+        register(leases.of_this_process(worker, labels, labels[0]))
     routes().refresh()
 
 

@@ -8,13 +8,20 @@ from workers.broker import claims, leases
 from workers.broker import enqueue as broker
 from workers.broker.claims import Claim
 from workers.broker.connection import connection, queue
+from workers.broker.leases import Registration
 from workers.broker.names import EVERYBODY, QUEUE, leases_key
 from workers.broker.wire import JSONSerializer
 
 
 def live(worker: str, *queues: str) -> None:
-    """As if this process were such a worker."""
-    leases.of_this_process(worker, queues or (QUEUE,)).renew(create=True)
+    """As if this process were such a worker, for as long as a test takes."""
+    register(leases.of_this_process(worker, queues or (QUEUE,)))
+
+
+def register(worker: Registration, seconds: float = 60.0) -> None:
+    """Its leases end `seconds` from now: a busy machine may need longer than VELO_LEASE."""
+    worker.renew(create=True)
+    lease_lasts(worker.worker, seconds, *worker.queues)
 
 
 def claim(worker: str, *queues: str, limit: int = 32) -> list[Claim]:

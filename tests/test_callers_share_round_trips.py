@@ -13,8 +13,8 @@ from rq.results import Result
 from inference import dispatch, exchange
 from inference.exchange import Ended, Exchange, Lost, Refused, Stranded
 from tests import answering
+from tests.jobs import live
 from tests.waiting import eventually
-from workers.broker import leases
 from workers.broker.connection import connection, queue
 from workers.broker.enqueue import Load, NewJob, enqueue
 from workers.broker.wire import JSONSerializer
@@ -35,7 +35,7 @@ def shared(redis: None) -> Iterator[Exchange]:
 @pytest.fixture
 def asked(shared: Exchange) -> Iterator[Callable[[NewJob], Future[Any]]]:
     """Asks in a thread of its own. Somebody is alive, but takes nothing."""
-    leases.of_this_process("a test", [LABEL]).renew(create=True)
+    live("a test", LABEL)
     with ThreadPoolExecutor(64) as threads:
 
         def ask(job: NewJob) -> Future[Any]:
@@ -116,7 +116,7 @@ def test_a_retry_is_not_the_end(asked: Any) -> None:
 
 def test_there_is_room_for_the_first_ones(redis: None, settings: Any) -> None:
     settings.VELO_MAX_QUEUE = 3
-    leases.of_this_process("a test", [LABEL]).renew(create=True)
+    live("a test", LABEL)
     several = jobs(5)
     assert enqueue(LABEL, several) == Load(waiting=0, workers=1, admitted=3)
     assert answering.waiting(LABEL) == [job.id for job in several[:3]]
@@ -133,7 +133,7 @@ def test_who_finds_no_room_is_told(asked: Any, settings: Any) -> None:
 
 
 def test_who_gives_up_leaves_nothing_behind(shared: Exchange) -> None:
-    leases.of_this_process("a test", [LABEL]).renew(create=True)
+    live("a test", LABEL)
     assert shared.ask(dispatch._job(LABEL, "text", 0.01)) is None
     assert not shared._open
     [job] = jobs(1)
@@ -190,7 +190,7 @@ def test_a_job_that_redis_has_lost_is_enqueued_again_but_once(asked: Any) -> Non
     for _ in range(2):
         eventually(lambda: len(answering.waiting(LABEL)) == 2)
         connection().flushall()
-        leases.of_this_process("a test", [LABEL]).renew(create=True)
+        live("a test", LABEL)
     assert [answer.result(SECONDS) for answer in answers] == [Lost(), Lost()]
 
 
@@ -198,7 +198,7 @@ def test_a_job_that_redis_has_lost_is_enqueued_again_but_once(asked: Any) -> Non
 
 
 def serve(label: str, worker: str = "another") -> None:
-    leases.of_this_process(worker, [label]).renew(create=True)
+    live(worker, label)
 
 
 def test_jobs_for_several_versions_go_to_their_queues(asked: Any) -> None:

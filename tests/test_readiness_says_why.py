@@ -9,6 +9,7 @@ from rq.suspension import resume, suspend
 
 from inference.routing import routes
 from tests.answering import model, plan_of, publish
+from tests.jobs import register
 from workers.broker import leases
 from workers.broker.connection import connection
 from workers.broker.names import QUEUE
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("redis")
 
 
 def alive(worker: str, *queues: str, problems: dict[str, str] | None = None) -> None:
-    leases.of_this_process(worker, queues, None, problems).renew(create=True)
+    register(leases.of_this_process(worker, queues, None, problems))
 
 
 def ready() -> dict[str, Any]:
