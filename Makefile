@@ -18,7 +18,7 @@ help: ## List what can be made
 run: .venv/run.stamp ## Run everything on this machine (PORT=8877, WORKERS=1)
 	@$(BIN)/python manage.py serve
 
-test: .venv/dev.stamp .venv/browser.stamp ## Run the tests in random order, JOBS=2 at a time (TESTS=tests/...: only those; COVERAGE=1)
+test: .venv/dev.stamp .venv/browser.stamp ## Run the tests in random order, JOBS=2 at a time (TESTS=tests/...: only these; COVERAGE=1)
 	@$(BIN)/python -m pytest $(or $(TESTS),-n $(JOBS) --dist loadgroup) $(if $(COVERAGE),--cov)
 
 lint: .venv/dev.stamp ## Run every static check
@@ -66,7 +66,7 @@ clean: ## Remove the virtual environment and all state of this machine's Velo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-# The tests drive a real browser: the system's Chromium, or one that Playwright or apt installs. They
+# The tests drive a real browser: the system's Chromium, or a Chromium that Playwright or apt installs. They
 # set clocks wrong with libfaketime.
 .venv/browser.stamp: .venv/dev.stamp
 	@names=; \

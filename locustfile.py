@@ -58,7 +58,7 @@ class Embedder(HttpUser):
             if response.status_code != 200:
                 response.failure(f"{response.status_code}: {response.text[:200]}")
             elif not _is_embedding(response.json()):
-                response.failure("the answer is no unit vector")
+                response.failure("the answer isn't a unit vector")
 
     def _post(self, body: str, content_type: str, name: str) -> Any:
         return self.client.post(

@@ -1,4 +1,4 @@
-"""Which version answers a request: by the plan, by who is there, and by chance where shares are.
+"""Which version answers a request: by the plan, the live workers, and chance where shares are.
 
 Nothing here reads or waits; routing.py brings what is known.
 """
@@ -19,7 +19,7 @@ SHOWN_CHARS = 100  # of a name that a caller has sent
 
 @dataclass(frozen=True)
 class Asked:
-    """What a caller says about who shall answer."""
+    """What a caller says about the model and the version that must answer."""
 
     model: str | None = None  # None: the default one
     version: str | None = None  # pins it
@@ -164,7 +164,7 @@ def not_serving(known: Known, model: PlannedModel, version: str) -> NotServing:
 
 
 def unanswered(known: Known, label: str) -> NotServing | NoWorker:
-    """The error for who wants this version and no other, whose last worker has just gone."""
+    """The error for a pinned version whose last worker has just gone."""
     name, _, version = label.rpartition("@")
     model = known.plan.models.get(name) if known.plan else None
     if model and any(other != version for other in known.serving(model)):
@@ -195,7 +195,7 @@ def _main(
 
 
 def _declared(known: Known, model: PlannedModel, *, every: bool) -> dict[str, int]:
-    """What workers were started with; of `every` model that follows the environment, or this one.
+    """What workers were started with; of `every` model that follows the environment, or of `model`.
 
     A model that isn't in the plan follows the environment: the database was away when its worker
     came, and will say so.
@@ -222,7 +222,7 @@ def _weighted(counts: Mapping[str, int], drawn: float) -> str:
 
 
 def _served(known: Known, model: PlannedModel, share: Share | None, drawn: float) -> str | None:
-    """The label of a version that has a share of the requests, if this one is in it."""
+    """The label of a version that has a share of the requests, if this request is in it."""
     if share is None or drawn >= share.percent / 100:
         return None
     label = f"{model.name}@{share.version}"

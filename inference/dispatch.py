@@ -36,11 +36,13 @@ log = logging.getLogger(__name__)
 
 SUCCESSFUL = str(Result.Type.SUCCESSFUL.value).encode()
 DESCRIBED_CHARS = 80  # of the input, in the admin's list of jobs
-TRIES = 3  # versions that are asked for one request, if nobody serves the first ones any more
+TRIES = (
+    3  # versions that are asked for one request, if no worker serves the first versions any more
+)
 
 
 def transform(asked: Asked, data: Any, seconds: float) -> Prediction:
-    """The answer to `data` of the model that is asked, if it comes within so many seconds.
+    """The answer to `data` of the model that is asked, if it comes within `seconds`.
 
     Raises what a kind's check, `choose` and `_prediction` do.
     """
@@ -64,7 +66,7 @@ def transform(asked: Asked, data: Any, seconds: float) -> Prediction:
 
 @dataclass(frozen=True)
 class Asking:
-    """Who was asked, and what came of it."""
+    """The version that was asked, and the outcome."""
 
     route: Route
     job: NewJob
@@ -72,7 +74,7 @@ class Asking:
 
 
 def _ask(asked: Asked, data: Any, until: float) -> Asking:
-    """Ask one version; another one, if it turns out that nobody serves that one any more."""
+    """Ask one version; ask another version if no worker serves the first any more."""
     without: frozenset[str] = frozenset()
     crashes = 0
     for _ in range(TRIES):

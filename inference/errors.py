@@ -3,10 +3,10 @@
 APIError
 ├── 400 InvalidJSON          the body isn't JSON
 ├── 400 InvalidEncoding      the body isn't compressed as its Content-Encoding says
-├── 400 NotAString           the body is JSON, but no string, and the model takes one
+├── 400 NotAString           the body is JSON, but not a string, and the model takes a string
 ├── 400 InvalidInput         the body is JSON, but not of the shape that the model takes
 ├── 400 BlankInput           nothing in the string can be seen
-├── 400 InvalidTimeout       X-Request-Timeout is no number of seconds
+├── 400 InvalidTimeout       X-Request-Timeout isn't a number greater than 0
 ├── 404 UnknownModel         no model has this name
 ├── 404 UnknownVersion       the model has no such version
 ├── 408 BodyTimeout          the body came too slowly
@@ -146,8 +146,8 @@ class BodyTimeout(APIError):
     default_code = "body_timeout"
     title = "The body came too slowly"
     example = (
-        "The body didn't arrive within 15 s, or so slowly that it stood in others' way. Send it "
-        "again, at once and whole."
+        "The body didn't arrive within 15 s, or blocked other requests because it was slow. Send "
+        "it again, in one piece."
     )
 
 
@@ -278,8 +278,8 @@ class JobLost(APIError):
     default_code = "job_lost"
     title = "The queue lost the job"
     example = (
-        "Redis lost the job, and again when it was enqueued anew: was it emptied, or restarted "
-        "without its append-only file? Try again in 1 s."
+        "Redis lost the job twice: once after it was re-enqueued. Redis was probably emptied, or "
+        "restarted without its append-only file. Try again in 1 s."
     )
     retry_after = 1
 

@@ -5,9 +5,9 @@ that is asked, which is mostly one; another waits for the results of all of them
 connection for every thread would cost each request two round trips of its own, and the process
 several times the system calls and thread switches.
 
-A Redis that goes away and comes back is waited for: whoever comes meanwhile is refused at once; who
-waits goes on waiting, and his job is enqueued again, once, if Redis has lost it. A job whose
-version nobody serves any more goes back to its caller, if there is another version to ask.
+While Redis is unavailable, new requests are refused immediately and waiting requests keep waiting.
+If Redis has lost their jobs when it returns, each job is enqueued again, once. If no worker serves
+a job's version any more, the job goes back to its caller, provided that another version may answer.
 """
 
 import logging
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 WATCH = 1000  # milliseconds that one look at the results lasts at most
 MISS = 1.0  # seconds between two looks whether Redis still has the jobs, and workers for them
-COPIES = 64  # shadows' copies that may wait for one version; further ones are dropped
+COPIES = 64  # shadows' copies that may wait for one version; further copies are dropped
 RETRY = 0.2  # seconds between two tries to reach a Redis that is away
 RETRIED = str(Result.Type.RETRIED.value).encode()
 
@@ -107,12 +107,12 @@ class Exchange:
         self._left: SimpleQueue[Call | None] = SimpleQueue()  # None: it is closed
         self._open: dict[str, Call] = {}  # by job id, as long as somebody waits
         self._lock = threading.Condition()
-        self._watched: frozenset[str] | None = None  # those whose results are waited for in Redis
+        self._watched: frozenset[str] | None = None  # jobs whose results are waited for in Redis
         self._away: RedisError | None = None  # why Redis can't be used at the moment
         self._refusal: Exception | None = None  # why nothing is answered any more
         self._missed = time.monotonic()  # when we last looked whether jobs are missing
-        # A stream. An entry in it brings the collector back, who reads on from the last one he has
-        # seen, so that none can be missed.
+        # A stream. An entry in it wakes the collector, which reads on from the last entry that it
+        # has seen, so that it can't miss an entry.
         self._bell = f"velo:bell:{uuid4().hex}"
         self._closed = False
         self._threads = [
@@ -169,7 +169,7 @@ class Exchange:
             groups: dict[tuple[bool, str], list[Call]] = {}
             for call in calls:
                 groups.setdefault((call.is_copy, call.job.queue), []).append(call)
-            # Those that somebody waits for go first.
+            # Jobs with a waiting caller go first.
             for group in sorted(groups):
                 try:
                     self._enqueue_in(group[1], groups[group], COPIES if group[0] else None)

@@ -29,9 +29,11 @@ from inference.errors import (
     QueueFull,
 )
 
-SPARE = 64  # threads beside those let in: for refusals, probes, the admin
-EMPTYING = 32  # of them at most take in the bodies of those they refuse
-EMPTIED = 16 * 1024 * 1024  # bytes of such a body; who sends more finds a closed connection
+SPARE = 64  # threads besides the admitted requests: for refusals, probes, the admin
+EMPTYING = 32  # of them at most read the bodies of refused requests
+EMPTIED = (
+    16 * 1024 * 1024
+)  # bytes of such a body; the connection of a client that sends more is closed
 CRAMPED = 2.0  # seconds that a body may take while there is no room for others
 REMEMBERED = 0.02  # seconds for which a full queue isn't asked again
 TICK = 0.25  # seconds between two looks at the bodies that are being read
@@ -66,7 +68,7 @@ class Gate:
         self._queue_full_until = self._cramped_until = 0.0
         self._emptying = threading.BoundedSemaphore(EMPTYING)
         # By thread: since when a body is read, and the frame of the server's that waits for it.
-        # Whoever takes an entry out, the reader or the one who cuts it off, gives the answer.
+        # The thread that takes an entry out (the reader, or the thread that cuts it off) answers.
         self._reading: dict[int, tuple[float, FrameType]] = {}
         again = f"Try again in {QueueFull.retry_after} s"
         self._full = Refusal(
@@ -89,8 +91,8 @@ class Gate:
         )
         self._slow = Refusal(
             BodyTimeout(
-                f"The body didn't arrive within {settings.VELO_READ_TIMEOUT:g} s, or so slowly "
-                "that it stood in others' way. Send it again, at once and whole."
+                f"The body didn't arrive within {settings.VELO_READ_TIMEOUT:g} s, or blocked "
+                "other requests because it was slow. Send it again, in one piece."
             )
         )
         threading.Thread(target=self._cut_the_slow, name="gate", daemon=True).start()

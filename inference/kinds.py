@@ -18,7 +18,7 @@ from inference.errors import BlankInput, InputTooLong, InvalidInput, NotAString
 from workers.models.versions import Kind
 
 TEXTS_AT_MOST = 256  # in one request to rerank
-ERRORS_COMPARED = 20  # of which the most telling one is shown
+ERRORS_COMPARED = 20  # of which the most informative error is shown
 SHOWN_CHARS = 300  # of what a schema has against an input
 
 JSON_TYPES = {

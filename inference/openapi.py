@@ -30,8 +30,8 @@ def require_bodies(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
 
 
 def describe_models(result: dict[str, Any], request: Any, **kwargs: Any) -> dict[str, Any]:
-    """/transform is described as the default model; each model gets an address of its own, in place
-    of the one for all. Where no models are known, all kinds are described."""
+    """/transform is described as the default model; each model gets its own address, in place
+    of the address for all models. Where no models are known, all kinds are described."""
     plan = _plan() if request else Plan()
     components = result.setdefault("components", {}).setdefault("schemas", {})
     components |= deepcopy(SCHEMAS)

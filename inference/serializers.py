@@ -95,8 +95,8 @@ class ListedModelSerializer(serializers.Serializer):
     kind = serializers.ChoiceField(Kind.values)
     active = serializers.CharField(
         allow_null=True,
-        help_text="The version that answers, but for the canary's share. Null, and none is active: "
-        "those that workers were started with.",
+        help_text="The version that answers, except for the canary's share. Null: no version is "
+        "active, and each worker answers with the version that it was started with.",
     )
     canary = ShareSerializer(allow_null=True, help_text="Answers a share of the requests.")
     shadow = ShareSerializer(allow_null=True, help_text="Gets a copy of a share of the requests.")

@@ -9,7 +9,7 @@ from workers.models import LatencySample
 from workers.values.prediction import Prediction
 
 FLUSH_EVERY = 1.0  # seconds
-LAST_FLUSH = 1.0  # seconds that the last one may take, so that a database can't hold up the end
+LAST_FLUSH = 1.0  # seconds that the last flush may take, so that a database can't delay the end
 
 
 @cache

@@ -91,7 +91,7 @@ def test_it_registers_a_version() -> None:
         (["add", "s", "-", "", "--kind", "sleep"], "A version of a model without files needs a"),
         (["add", "m", "1", "", "--kind", "sleep"], "m is a model of kind embed"),
         (["add", "m", "9", "", "--option", "a"], "a names no option. Write KEY=JSON"),
-        (["add", "m", "9", "", "--option", "a=b"], "b is no JSON: "),
+        (["add", "m", "9", "", "--option", "a=b"], "b isn't JSON: "),
         (["check", "m@9"], "There is no version m@9. Known: m@1, m@2."),
         (["check", "m@1"], "m@1 is active: it can't become checking"),
         (["activate", "m@1", "--reason", "r"], "m@1 is active already."),
@@ -103,7 +103,7 @@ def test_it_registers_a_version() -> None:
         (["canary", "m@2", "100", "--reason", "r"], "The share of a canary is 1 to 99 per cent."),
         (["shadow", "m", "--stop", "--reason", "r"], "m has no shadow."),
         (["default", "m", "--reason", "r"], "m is the default already."),
-        (["golden", "m", "a text"], "a text is no JSON: "),
+        (["golden", "m", "a text"], "a text isn't JSON: "),
         (["golden", "m", '"a"', "--tolerance", "-1"], "greater than or equal to 0"),
     ],
 )

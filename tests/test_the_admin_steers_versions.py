@@ -347,7 +347,7 @@ def test_golden_inputs_are_kept_on_the_models_page(
     lifecycle.set_canary(model, version("2"), 10, by="boris", reason="r")
     page.get_by_role("button", name="Save and continue").click()
     expect(page.locator(".errorlist")).to_have_text(
-        'That is no JSON. A text stands in quotation marks: "so".'
+        'This isn\'t JSON. Write a text in quotation marks: "like this".'
     )
     page.locator("[name=golden_inputs-1-input]").fill('{"a": 1}')
     page.locator("[name=golden_inputs-1-expected]").fill("[1]")

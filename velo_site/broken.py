@@ -1,4 +1,4 @@
-"""Says in a sentence what is broken on this machine and how to mend it, instead of a traceback."""
+"""Says in a sentence what is broken on this machine and how to fix it, instead of a traceback."""
 
 import errno
 import getpass

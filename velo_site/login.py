@@ -1,4 +1,4 @@
-"""The admin's log-in, where django-axes counts wrong passwords: who asks, and who has to wait."""
+"""The admin's log-in, where django-axes counts wrong passwords by caller and makes them wait."""
 
 import math
 from datetime import timedelta
@@ -14,7 +14,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 
-HOST_BITS = 64  # of an IPv6 address: whoever has one such address has all that share the rest
+HOST_BITS = 64  # of an IPv6 address: the owner of one such address has all with the same first bits
 
 
 def address(request: HttpRequest) -> str | None:
@@ -40,7 +40,7 @@ def _read(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def paused(request: HttpRequest, response: HttpResponse, credentials: Any) -> HttpResponse:
-    """The answer to who has guessed too often: when to come back."""
+    """The answer after too many wrong passwords: it says when to try again."""
     username = credentials["username"]
     attempts = AccessAttempt.objects.filter(username=username, ip_address=address(request))
     now = timezone.now()

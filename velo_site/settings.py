@@ -197,7 +197,7 @@ HTTPS = env.boolean("DJANGO_HTTPS", True)
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = 30 * 86_400 if HTTPS else 0
 SECURE_REDIRECT_EXEMPT = [r"^health/"]  # probes come over plain HTTP
-TRUST_PROXY = env.boolean("DJANGO_TRUST_PROXY", False)  # one that sets these headers itself
+TRUST_PROXY = env.boolean("DJANGO_TRUST_PROXY", False)  # a proxy that sets these headers itself
 if TRUST_PROXY:  # and X-Forwarded-For, in login.py and gate.py
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CSRF_TRUSTED_ORIGINS = env.words("DJANGO_CSRF_TRUSTED_ORIGINS")
@@ -221,7 +221,7 @@ LOGGING = {
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
-    # An answer with a 4xx or 5xx status is no event; an exception that nobody caught is one.
+    # An answer with a 4xx or 5xx status isn't logged; an uncaught exception is.
     "loggers": {
         "django.request": {"filters": ["raised"]},
         "inference": {"level": "INFO"},

@@ -27,7 +27,7 @@ def read_secret_key() -> str:
 
 
 def make_secret_key() -> None:
-    """Make the secret key once; whoever comes second, even at the same moment, keeps the first."""
+    """Make the secret key once; a second process, even at the same moment, keeps the first key."""
     folder().mkdir(parents=True, exist_ok=True)
     draft = folder() / f"secret-key.{os.getpid()}"
     try:

@@ -1,4 +1,4 @@
-"""What `manage.py check` says of settings that work, but not as one would want."""
+"""What `manage.py check` says about settings that work, but are dangerous."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ def no_chaos_in_production(**kwargs: Any) -> list[checks.CheckMessage]:
         return []
     return [
         checks.Warning(
-            "VELO_CHAOS is on: whoever may send a text can kill workers with it.",
-            hint="Unset VELO_CHAOS, unless this Velo is there to be tried out.",
+            "VELO_CHAOS is on: every caller that can send a text can kill workers with it.",
+            hint="Unset VELO_CHAOS, except on a system for tests.",
             id="velo.W001",
         )
     ]

@@ -1,4 +1,4 @@
-"""The cockpit: what serves and who decides it, who is alive, what they run, how fast."""
+"""The admin pages: models and versions, decisions, live workers, latency."""
 
 from workers.admin import audit, latency, models, versions, workers
 

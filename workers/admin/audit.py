@@ -1,4 +1,4 @@
-"""The audit trail: who changed what serves, when, why, and what came of it."""
+"""The audit trail: each change of what serves, with its user, time, reason and result."""
 
 from django.contrib import admin
 from django.db.models import QuerySet

@@ -61,11 +61,11 @@ class Shadow(Reason):
 
 
 class OfModel(Confirm):
-    """Which of the model's versions; those that can serve and aren't active."""
+    """Chooses a version of the model among the versions that can serve and aren't active."""
 
     version = forms.ModelChoiceField(
         ModelVersion.objects.none(),
-        help_text="Those that have passed their check; the active one isn't among them.",
+        help_text="Versions that have passed their check, except the active version.",
     )
 
     def __init__(self, row: ServedModel, data: Any = None) -> None:

@@ -10,7 +10,7 @@ from workers.models import GoldenInput
 
 class JSONText(forms.JSONField):
     default_error_messages = {
-        "invalid": 'That is no JSON. A text stands in quotation marks: "so".',
+        "invalid": 'This isn\'t JSON. Write a text in quotation marks: "like this".',
     }
     widget = forms.Textarea(attrs={"rows": 3, "class": "velo-json"})
 

@@ -122,7 +122,7 @@ class ServedModelAdmin(Decides):
     @admin.display(description="default", ordering="is_default")
     def default(self, model: ServedModel) -> SafeString:
         return (
-            badge("active", "/transform asks this one.", "default")
+            badge("active", "/transform asks this model.", "default")
             if model.is_default
             else whole(NOTHING)
         )

@@ -27,7 +27,7 @@ class Registration(forms.Form):
         max_length=200,
         validators=[PLAIN],
         widget=Suggesting(attrs={"class": "vTextField"}),
-        help_text="A model that is there, or the name of a new one.",
+        help_text="An existing model, or the name of a new model.",
     )
     version = forms.CharField(
         max_length=64,

@@ -84,7 +84,7 @@ def _names() -> Sequence[str]:
 
 
 def _column(measured: Measured, everything: int, is_shadow: bool) -> list[object]:
-    """A shadow's requests are those that named it; what it computed beside them were copies."""
+    """A shadow's requests are the requests that named it; it also computed copies."""
     copies = max(0, measured.stage(Stage.MODEL).count - measured.stage(Stage.RESPONSE).count)
     return [
         f"{measured.requests:,}",
@@ -101,7 +101,7 @@ def _column(measured: Measured, everything: int, is_shadow: bool) -> list[object
 
 
 def shadow_answers(shadow: ModelVersion | None) -> SafeString:
-    """How alike the shadow's answers are to those that the callers got, since it is the shadow."""
+    """How alike the shadow's answers are to the callers' answers, since it is the shadow."""
     rows = []
     for compared in ShadowComparison.objects.filter(shadow=shadow).select_related("to__model"):
         found = Likeness(compared.likeness)

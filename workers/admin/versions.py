@@ -175,7 +175,7 @@ class ModelVersionAdmin(Decides):
 
     @admin.display(description="live workers")
     def live_workers(self, version: Any) -> SafeString:
-        """Those that can answer with it, of those that were told to hold it."""
+        """Workers that can answer with it, of the workers that were told to hold it."""
         states = [held.get("state") for held in version.held]
         ready = states.count("ready")
         shown = f"{ready}" if ready == len(states) else f"{ready} of {len(states)}"

@@ -1,4 +1,4 @@
-"""Who is alive, and what each worker holds."""
+"""The live workers, and what each worker holds."""
 
 from collections.abc import Mapping
 from typing import Any

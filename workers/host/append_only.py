@@ -1,4 +1,4 @@
-"""Mends Valkey's append-only files, so that it starts although they are damaged."""
+"""Repairs Valkey's append-only files, so that it starts although they are damaged."""
 
 import math
 import re
@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-# What Valkey says before it ends because of what stands in these files; not what it says of a full
-# disk or of files that it may not read, which nothing here could mend.
+# What Valkey says before it ends because of what is in these files; not what it says of a full
+# disk or of files that it may not read, which nothing here could repair.
 DAMAGED = re.compile(
     r"(Bad file format|Unexpected end of file) reading the append only file"
     r"|AOF MANIFEST FILE ERROR|AOF loading aborted|RDB file reading failure"

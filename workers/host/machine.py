@@ -1,4 +1,4 @@
-"""The machine a worker runs on: which one it is, and what its processor offers."""
+"""The machine a worker runs on: its identity, and what its processor offers."""
 
 import os
 import socket

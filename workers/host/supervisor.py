@@ -26,7 +26,7 @@ HURRIED = 0.5  # seconds that each stage of a stop gets once we are told to hurr
 @dataclass(frozen=True)
 class Program:
     """`mend` gets the last lines of a program that ended though nobody stopped it. It returns what
-    it has mended, as a sentence, and the program is started again at once; otherwise None."""
+    it has repaired, as a sentence, and the program is started again at once; otherwise None."""
 
     name: str
     command: tuple[str, ...]
@@ -37,9 +37,9 @@ class Program:
 
 
 class Supervisor:
-    """Runs programs, restarts those that end, and prefixes what they print with their names.
+    """Runs programs, restarts programs that end, and prefixes their output with their names.
 
-    `bury` is called, in a thread, when one has ended though nobody stopped it.
+    `bury` is called, in a thread, when a program has ended although nobody stopped it.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Supervisor:
         return self._stopping.is_set()
 
     async def stop(self, *stages: list[Program]) -> None:
-        """End the programs of one stage together, then those of the next."""
+        """End the programs of one stage together, then the programs of the next stage."""
         self._stopping.set()
         for stage in stages:
             await asyncio.gather(*(self._end(program) for program in stage))
@@ -98,7 +98,7 @@ class Supervisor:
             await keeper
 
     async def _ends(self, process: Process, within: float) -> bool:
-        """Whether it ends within so many seconds, or soon after we are told to hurry."""
+        """Whether it ends within `within` seconds, or soon after we are told to hurry."""
         ended = asyncio.create_task(process.wait())
         hurry = asyncio.create_task(self._hurrying.wait())
         await asyncio.wait({ended, hurry}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
@@ -138,7 +138,7 @@ class Supervisor:
         try:
             return program.mend(list(self._last_lines.get(program, ())))
         except OSError as error:
-            log.error("%s: what it left behind can't be mended: %s", program.name, error)
+            log.error("%s: what it left behind can't be repaired: %s", program.name, error)
             return None
 
     async def _run(self, program: Program) -> int:

@@ -45,8 +45,8 @@ class Ticker(threading.Thread):
             self._failing = True
 
     def stop(self, last: Callable[[], object] | None = None, within: float | None = None) -> bool:
-        """Let the thread end, with `last` as its last tick; returns whether it did so `within`
-        so many seconds."""
+        """Let the thread end, with `last` as its last tick; returns whether it did so
+        within `within` seconds."""
         self._last = last
         self._ended.set()
         if self.is_alive():

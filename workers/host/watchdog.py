@@ -1,4 +1,4 @@
-"""Ends this process when it hangs: its jobs are then put back by whoever is alive."""
+"""Ends this process when it hangs; live workers then put its jobs back."""
 
 import faulthandler
 import logging
@@ -60,7 +60,7 @@ class Watchdog:
 
     def _arm(self) -> None:
         """If some C code never lets Python run, `look` isn't called: then this ends the process,
-        after the longest time that a step in progress, or the next one, may take."""
+        after the longest time that a step in progress, or the next step, may take."""
         with self._lock:
             ends = list(self._ends.values())
         allowed = settings.VELO_JOB_TIMEOUT + GRACE

@@ -7,7 +7,7 @@ def cut(lengths: Sequence[int], most_items: int, most_tokens: int, call: int) ->
     """Indices into `lengths` (tokens of each text), batch by batch, shortest texts first.
 
     A batch costs its padded tokens, longest text times number of texts, and `call`, what a model
-    call costs besides its tokens, in tokens; the cut with the least sum is found, among those with
+    call costs besides its tokens, in tokens; the cut with the least sum is found, among cuts with
     at most `most_items` texts and `most_tokens` padded tokens in a batch. A text that is over the
     budget alone runs alone.
     """

@@ -1,4 +1,4 @@
-"""How alike two answers are: to the golden ones when a version is checked, and in shadow traffic.
+"""How alike two answers are: to golden answers when a version is checked, and in shadow traffic.
 
 An answer is what JSON can say: objects, arrays, strings, numbers, booleans, null. Arrays and
 numbers of numpy count as such.
@@ -71,8 +71,8 @@ def similarity(expected: Any, found: Any) -> float:
     - Anything else: 1.0 if all is equal. 0.0 if anything but numbers differs: kinds, keys, lengths,
       strings. Else the cosine of all the numbers in it, in the order of their places.
     - Lists of {"label" or "index": key, "score": number}, wherever they stand: a score's place is
-      its key, whatever the order. A key that only one of two lists of equal length has scores 0 in
-      the other.
+      its key, whatever the order. A key that is in one of two lists of equal length, but not
+      in the other, scores 0 there.
     - One number against one, whose cosine would say nothing but the sign: the smaller divided by
       the larger, 0.5 for 0.1 and 0.2; 0.0 if the signs differ.
     """
@@ -197,13 +197,13 @@ def _shown(value: Any) -> str:
 
 
 class Likeness:
-    """Counts of similarities by range, with their sum and the least; those of several add up."""
+    """Counts of similarities by range, with their sum and the least; several Likenesses add up."""
 
     def __init__(self, kept: Mapping[str, Any] | None = None) -> None:
         """`kept`: as `to_json` gives it."""
         kept = kept or {}
         # The range's lower edge, as RANGES has it: how many similarities were from there to the
-        # next. Those of exactly 1 have their own.
+        # next. Similarities of exactly 1 have their own range.
         self.counts: Counter[str] = Counter(kept.get("counts", {}))
         self.total: float = kept.get("total", 0.0)
         self.least: float | None = kept.get("least")  # None when empty

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class BatchFigures:
-    """Counts since the worker's start; those of several workers add up."""
+    """Counts since the worker's start; the counts of several workers add up."""
 
     def __init__(self, kept: Mapping[str, Any] | None = None) -> None:
         """`kept`: as `to_json` gives it."""
@@ -29,7 +29,7 @@ class BatchFigures:
         return total
 
     def add(self, tokens: list[int]) -> None:
-        """A batch of texts with so many tokens each, padded to the longest."""
+        """A batch of texts with `tokens` tokens each, padded to the longest."""
         self.sizes[len(tokens)] += 1
         self.tokens += sum(tokens)
         self.padded += max(tokens) * len(tokens)

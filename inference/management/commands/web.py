@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand
 
 from inference import ending, gate
 
-CONNECTIONS = 8192  # open at a time in one process; the next ones wait to be accepted
+CONNECTIONS = 8192  # open at a time in one process; further connections wait to be accepted
 OTHER_FILES = 512  # beside the connections
 
 

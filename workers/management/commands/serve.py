@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 VALKEY_START = 30.0  # seconds; a long append-only file takes a while to read
 VALKEY_STOP = 10.0  # seconds; it writes what it has to the disk
 MARGIN = 5.0  # seconds beyond what a request or a job may take, until a process that ends is killed
-REDIS_ANSWERS = 5.0  # seconds; one that REDIS_URL names runs already
+REDIS_ANSWERS = 5.0  # seconds; a Redis that REDIS_URL names runs already
 POLL = 0.1
 
 
@@ -132,7 +132,7 @@ def _web() -> Program:
 
 
 def _worker(number: int) -> Program:
-    # This process has run the checks; those of the web pages take a worker half a second.
+    # This process has run the checks; the checks of the web pages take a worker half a second.
     command = (*_manage(), "rqworker", "default", "--skip-checks")
     return Program(
         f"worker-{number}",
@@ -155,9 +155,9 @@ def _check_port() -> None:
             probe.bind((settings.HOST, settings.PORT))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                reason = "is taken by another program. Stop that, or choose another one"
+                reason = "is used by another program. Stop that program, or choose another port"
             else:
-                reason = f"can't be used ({error.strerror}). Choose another one"
+                reason = f"can't be used ({error.strerror}). Choose another port"
             raise CommandError(
                 f"Port {settings.PORT} on {settings.HOST} {reason}: make run PORT=8878"
             ) from error

@@ -62,7 +62,7 @@ class Command(BaseCommand):
         golden.add_argument("input", metavar="INPUT_JSON", type=_json)
         golden.add_argument("--expected", type=_json, metavar="JSON")
         golden.add_argument("--tolerance", type=float, default=0.01)
-        command("audit", "Who changed what, newest first.").add_argument(
+        command("audit", "Every change with its user and reason, newest first.").add_argument(
             "name", metavar="NAME", nargs="?"
         )
 
@@ -241,7 +241,7 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise ArgumentTypeError(
-            f"{text} is no JSON: {error}. A text stands in quotation marks: '\"so\"'."
+            f"{text} isn't JSON: {error}. Write a text in quotation marks: '\"so\"'."
         ) from error
 
 
