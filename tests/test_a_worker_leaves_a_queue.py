@@ -91,6 +91,15 @@ def test_who_has_no_lease_any_more_counts_the_others_rightly() -> None:
     assert serving() == ["w2"]
 
 
+def test_who_was_late_itself_counts_the_others_rightly() -> None:
+    live("w1", LABEL)
+    live("w2", LABEL)
+    connection().zadd(leases_key(LABEL), {"w1": 1})  # its lease was over long ago
+    add(WAITING)
+    assert leave()
+    assert serving() == ["w2"]
+
+
 def test_a_lease_that_is_renewed_but_for_a_queue_ends_there() -> None:
     both = leases.of_this_process("w1", [LABEL, "m@2"])
     both.renew(create=True)

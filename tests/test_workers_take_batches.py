@@ -204,6 +204,53 @@ def test_a_job_given_to_another_worker_cannot_be_answered_by_the_first(model: Le
     assert len(job.results()) == 1
 
 
+def test_an_answer_counts_once() -> None:
+    """Also when its writer didn't hear that it was written, and writes it again."""
+    job = enqueue("text")
+    [claimed] = claim("w")
+    answer_of_w = claims.Answer(claimed, {"output": [97.0]}, 60)
+    assert claims.finish(connection(), "w", [answer_of_w], 0.1) == [claims.WRITTEN]
+    assert claims.finish(connection(), "w", [answer_of_w], 0.1) == [claims.FENCED]
+    assert len(job.results()) == 1
+
+
+def test_an_answer_that_is_kept_for_ever_does_not_expire() -> None:
+    job = enqueue("text")
+    [claimed] = claim("w")
+    claims.finish(connection(), "w", [claims.Answer(claimed, {"output": [97.0]}, -1)], 0.1)
+    assert answer(job) == "a"
+    assert connection().ttl(job.key) == connection().ttl(f"rq:results:{job.id}") == -1
+    assert connection().zscore("rq:finished:default", job.id) == float("inf")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("success_callback_name", "failure_callback_name", "stopped_callback_name"),
+        *("group_id", "webhooks", "repeats_left", "rate_limit_key"),
+    ],
+)
+def test_a_job_that_asks_for_more_of_rq_is_not_plain(field: str) -> None:
+    plain, other = enqueue("plain"), enqueue("other")
+    connection().hset(other.key, field, "1")
+    assert [(one.job_id, one.plain) for one in claim("w")] == [(plain.id, True), (other.id, False)]
+
+
+def test_a_suspect_is_claimed_alone_or_holds_up_what_is_behind_it() -> None:
+    first, suspect, last = (enqueue(text) for text in "abc")
+    connection().hset(suspect.key, "crashes", 1)
+
+    def claimed(suspects: bool) -> list[str]:
+        return [one.job_id for one in claims.claim(connection(), "w", [queue()], 32, suspects)]
+
+    live("w")
+    assert claimed(True) == [first.id]
+    assert claimed(False) == []
+    assert queue().job_ids == [suspect.id, last.id]
+    assert claimed(True) == [suspect.id]
+    assert claimed(False) == [last.id]
+
+
 def test_put_back_jobs_keep_their_order() -> None:
     enqueued = [enqueue(text) for text in "abcd"]
     claimed = claim("w", limit=3)
