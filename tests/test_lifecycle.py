@@ -404,6 +404,16 @@ def test_a_version_is_checked_again_when_golden_inputs_have_changed() -> None:
     lifecycle.rollback(model, **WHY)
 
 
+def test_a_version_that_was_never_checked_has_to_be_where_there_are_golden_inputs() -> None:
+    """An environment made it active unchecked, and another one replaced it."""
+    model, _, version = two_versions()
+    ModelVersion.objects.filter(pk=version.pk).update(state=State.RETIRED, checked_at=None)
+    lifecycle.set_canary(model, version, 10, **WHY)
+    model.golden_inputs.create(input="a")
+    with pytest.raises(Refused, match="newer than the check of m@2"):
+        lifecycle.activate(version, **WHY)
+
+
 def test_an_environment_decides_nothing_after_a_person_has() -> None:
     _, active, _ = two_versions()
     other = declare(version="3")

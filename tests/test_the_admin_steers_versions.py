@@ -296,6 +296,26 @@ def test_who_may_decide_but_not_see_is_refused(model: ServedModel) -> None:
     assert everything() == before
 
 
+@pytest.mark.parametrize(
+    ("codename", "name", "other"),
+    [
+        ("activate_modelversion", "activate", "check"),
+        ("add_modelversion", "check", "activate"),
+    ],
+)
+def test_each_decision_has_a_permission_of_its_own(
+    viewer: User, model: ServedModel, codename: str, name: str, other: str
+) -> None:
+    viewer.user_permissions.add(Permission.objects.get(codename=codename))
+    client = Client()
+    client.force_login(viewer)
+    before = everything()
+    assert client.post(address(version("2"), "decide", other), {"reason": "r"}).status_code == 403
+    assert everything() == before
+    assert client.post(address(version("2"), "decide", name), {"reason": "r"}).status_code == 302
+    assert everything() != before
+
+
 def test_nothing_is_decided_by_a_get_nor_without_a_token(anna: User, model: ServedModel) -> None:
     lifecycle.set_canary(model, version("2"), 10, by="anna", reason="r")
     lifecycle.activate(version("0"), by="anna", reason="r")
