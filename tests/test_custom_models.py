@@ -90,7 +90,7 @@ def test_what_goes_wrong_costs_only_its_own_request(module: Callable[..., Spec])
     [
         ("subprocess.Popen", "isn't in VELO_CUSTOM_MODULES"),
         ("{}x.Model", "isn't in VELO_CUSTOM_MODULES"),
-        ("{}.Popen", "is no class with the methods"),
+        ("{}.Popen", "isn't a class with the methods"),
         ("{}.subprocess.Popen", "can't be imported: ModuleNotFoundError"),
         ("{}.Imported", "isn't in VELO_CUSTOM_MODULES"),
         ("{}.Nobody", "can't be imported: AttributeError"),
@@ -116,7 +116,7 @@ def test_only_a_class_of_a_trusted_module_is_taken(
     [
         ("raise RuntimeError('not today')", "can't be imported: RuntimeError: not today"),
         ("syntax error", "can't be imported: SyntaxError"),
-        ("class Model: ...", "is no class with the methods load and predict"),
+        ("class Model: ...", "isn't a class with the methods load and predict"),
         (
             HEAD.replace("...", "raise ValueError('no words')")
             + "    def predict(self, inputs): ...\n",
@@ -124,7 +124,7 @@ def test_only_a_class_of_a_trusted_module_is_taken(
         ),
         (
             HEAD + "    input_schema = {'type': 7}\n    def predict(self, inputs): ...\n",
-            "input_schema of .* is no JSON Schema",
+            "input_schema of .* isn't a JSON Schema",
         ),
     ],
 )

@@ -211,7 +211,7 @@ def test_shares_have_bounds_and_an_active_version_beside_them() -> None:
         with pytest.raises(Refused, match="m has no "):
             decide(model, None, 0, **WHY)
     other = a_model("other")
-    with pytest.raises(Refused, match="m@2 is no version of other"):
+    with pytest.raises(Refused, match="m@2 isn't a version of other"):
         lifecycle.set_canary(other, version, 10, **WHY)
     with pytest.raises(Refused, match="other has no active version"):
         lifecycle.set_canary(other, a_version(other), 10, **WHY)

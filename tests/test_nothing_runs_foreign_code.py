@@ -128,7 +128,7 @@ def test_a_pickle_that_is_more_than_weights_is_refused(
     weights = folder / "pytorch_model.bin"
     weights.unlink()
     torch.save({"embeddings": Pickled(proof)}, weights, _use_new_zipfile_serialization=not old)
-    with pytest.raises(predictors.ModelError, match="are no plain tensors") as refused:
+    with pytest.raises(predictors.ModelError, match="aren't plain tensors") as refused:
         embed.load(spec(folder), 1)
     assert not proof.exists()
     assert str(folder) in str(refused.value)

@@ -415,7 +415,7 @@ def test_a_config_that_asks_for_code_is_refused(model: Path, where: str, config:
 @pytest.mark.parametrize("name", ["../weights.safetensors", ".cache/weights.safetensors"])
 def test_a_config_that_names_weights_elsewhere_is_refused(model: Path, name: str) -> None:
     (model / "config.json").write_text(json.dumps({"transformers_weights": name}))
-    assert f"names '{name}', which is no file or folder beside it" in refused(model)
+    assert f"names '{name}', which isn't a file or folder beside it" in refused(model)
 
 
 def test_code_that_nobody_asks_for_is_no_harm(model: Path) -> None:
@@ -444,8 +444,8 @@ def test_a_config_of_another_shape_asks_for_no_code(model: Path, config: str) ->
         ([{"type": "sentence_transformers.models.Pooling", "path": "/etc"}], "'/etc'"),
         ([{"type": "sentence_transformers.models.Pooling", "path": ".hidden"}], "'.hidden'"),
         ([{"type": "sentence_transformers.models.Pooling", "path": 3}], "'3'"),
-        (["Transformer"], "no list of modules"),
-        ({}, "no list of modules"),
+        (["Transformer"], "isn't a list of modules"),
+        ({}, "isn't a list of modules"),
     ],
 )
 def test_modules_of_its_own_or_elsewhere_are_refused(model: Path, modules: Any, says: str) -> None:
@@ -457,7 +457,10 @@ def test_modules_of_its_own_or_elsewhere_are_refused(model: Path, modules: Any, 
     ("index", "says"),
     [
         ({"weight_map": {"weight": "shard.bin"}}, "posix.system"),
-        ({"weight_map": {"weight": "../other/pytorch_model.bin"}}, "no file or folder beside it"),
+        (
+            {"weight_map": {"weight": "../other/pytorch_model.bin"}},
+            "isn't a file or folder beside it",
+        ),
         ({"weight_map": ["pytorch_model.bin"]}, "no weight_map"),
         ([], "no weight_map"),
     ],

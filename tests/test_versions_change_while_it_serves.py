@@ -246,7 +246,7 @@ def test_a_version_whose_files_have_changed_is_not_served(
     outcome, detail = latest_change(velo)
     assert outcome == "failed"
     assert "Traceback" in detail
-    assert "aren't those that were registered" in detail
+    assert "differ from the registered files" in detail
     load.goes_on()
     eventually(lambda: all_hold(velo, a, workers=WORKERS))
     assert load.versions.keys() == {a}

@@ -110,7 +110,7 @@ def test_fewer_tokens(full: Path) -> None:
         ("embed", {"max_tokens": 129}, "has to be from 3 to 128"),
         ("embed", {"max_tokens": 2}, "has to be from 3 to 128"),
         ("embed", {"prompt": None}, "has to be a string"),
-        ("embed", ["pooling"], "no JSON object"),
+        ("embed", ["pooling"], "aren't a JSON object"),
         ("classify", {"pooling": "cls"}, "'classify' knows max_tokens"),
         ("rerank", {"raw_scores": "yes"}, "has to be true or false"),
         ("rerank", {"max_tokens": 4}, "has to be from 5 to 128"),

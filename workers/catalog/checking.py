@@ -54,9 +54,9 @@ def start(pk: int) -> str:
 
 
 def _watch(pk: int, process: subprocess.Popen[str]) -> None:
-    """See how it ends; one that didn't say so itself has rejected its version."""
+    """See how it ends; a check that ended without a result has rejected its version."""
     with suppress(DatabaseError, InterfaceError):
-        _beat(pk)  # if both of us die before its own first one, its silence is noticed all the same
+        _beat(pk)  # if both processes die before its own first beat, its silence is still noticed
         connections.close_all()
     try:
         _, said = process.communicate(timeout=settings.VELO_CHECK_TIMEOUT)

@@ -34,7 +34,7 @@ BROKEN = (BadZipFile, EOFError, RuntimeError, struct.error, ValueError, MemoryEr
 
 
 class NotPlain(Exception):
-    """The message says what is wrong with the file, not which one it is."""
+    """The message says what is wrong with the file, not which file it is."""
 
 
 def check(path: Path) -> None:

@@ -61,7 +61,7 @@ class PlannedModel:
     versions: Mapping[str, PlannedVersion] = field(default_factory=dict)  # all that are known
 
     def wanted(self) -> list[str]:
-        """Versions that workers shall hold, the most important first."""
+        """Versions that workers must hold, the most important first."""
         found = [self.active, self.target]
         found += [share.version for share in (self.canary, self.shadow) if share]
         return list(dict.fromkeys(version for version in found if version))

@@ -28,7 +28,7 @@ HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})", 
 MARKS = ("modules.json", "config.json")  # a folder that holds one of them is a model's
 REMOTE_CODE = ("auto_map", "custom_pipelines")  # transformers' keys for code beside the weights
 WEIGHTS_KEY = "transformers_weights"  # and for weights under a name of their own
-OWN_MODULES = "sentence_transformers."  # the types in modules.json that are no code of the model's
+OWN_MODULES = "sentence_transformers."  # the types in modules.json that aren't code of the model's
 PICKLED = ("pytorch_model*.bin", "adapter_model.bin")
 
 
@@ -61,7 +61,7 @@ def resolve(source: str) -> Path | None:
     if kind == "hub":
         return _in_the_hub_cache(name)
     raise SourceError(
-        f"{source!r} is no place of a model's files. Write an absolute folder as /models/NAME, "
+        f"{source!r} doesn't name a model's files. Write an absolute folder such as /models/NAME, "
         "package:NAME, or hub:ORG/NAME@REVISION."
     )
 
@@ -99,8 +99,8 @@ def _in_a_package(name: str) -> Path:
         spec = None
     if spec is None:
         raise SourceError(
-            f"package:{name}: no Python package of this name is installed here. Correct it, it is "
-            "the one that `import` takes; or install it on every machine with workers."
+            f"package:{name}: no Python package of this name is installed here. Correct the "
+            "name (`import` takes it), or install the package on every machine with workers."
         )
     places = [Path(place).resolve() for place in spec.submodule_search_locations or ()]
     folders = sorted(folder for place in places for folder in _topmost(place))
@@ -192,7 +192,7 @@ def _check_config(path: Path) -> None:
 def _check_modules(path: Path) -> None:
     modules = _json(path)
     if not isinstance(modules, list) or not all(isinstance(it, dict) for it in modules):
-        raise SourceError(f"{path} is no list of modules. Download it again, whole.")
+        raise SourceError(f"{path} isn't a list of modules. Download it again, whole.")
     for module in modules:
         kind = str(module.get("type", ""))
         if not kind.startswith(OWN_MODULES):
@@ -213,11 +213,11 @@ def _shards(path: Path) -> set[Path]:
 
 
 def _check_name(path: Path, name: Any) -> str:
-    """Not out of the folder, nor to something hidden, which is no part of the version."""
+    """Not out of the folder, nor to something hidden, which isn't part of the version."""
     if not isinstance(name, str) or any(part[0] in "./" for part in Path(name).parts):
         raise SourceError(
-            f"{path} names {str(name)[:200]!r}, which is no file or folder beside it. Take a model "
-            "whose files all lie in its own folder, none of them hidden."
+            f"{path} names {str(name)[:200]!r}, which isn't a file or folder beside it. Use a "
+            "model whose files all lie in its own folder, none of them hidden."
         )
     return name
 

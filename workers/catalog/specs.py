@@ -14,8 +14,8 @@ def spec_of(version: PlannedVersion, kind: str) -> Spec:
     digest = sources.digest(folder) if folder else ""
     if version.digest and digest != version.digest:
         raise ModelError(
-            f"The files of {version.label} in {folder} aren't those that were registered (SHA-256 "
+            f"The files of {version.label} in {folder} differ from the registered files (SHA-256 "
             f"{digest[:12]}… instead of {version.digest[:12]}…). Put them back, or register the "
-            "new ones as a version of their own."
+            "new files as another version."
         )
     return Spec(version.model, version.version, kind, folder, digest[:12], version.options)

@@ -7,8 +7,8 @@ import sys
 from contextlib import suppress
 
 # Of mallopt(3), for a process that loads one model after another. glibc gives threads heaps of
-# their own and, once it has seen a large block freed, puts the next ones among small blocks. Models
-# leave holes there that can't be given back: see docs/versions.md for what is left of that.
+# their own and, once it has seen a large block freed, puts further large blocks among small blocks.
+# Models leave holes there that can't be given back: see docs/versions.md for what is left of that.
 ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(256 * 1024),  # bytes

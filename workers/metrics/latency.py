@@ -140,7 +140,7 @@ class Recorder:
         return unknown
 
     def _ids(self, labels: set[str]) -> dict[str, int]:
-        """Primary keys of these versions; one that isn't registered is left out."""
+        """Primary keys of these versions; unregistered versions are left out."""
         if not labels <= self._version_ids.keys():
             self._version_ids = {str(row): row.pk for row in ModelVersion.objects.all()}
         return self._version_ids

@@ -1,4 +1,4 @@
-"""Collects how alike a shadow's answers are to those that callers got, and writes it in bulk."""
+"""Collects how alike a shadow's answers are to the callers' answers, and writes it in bulk."""
 
 import threading
 from dataclasses import dataclass, field

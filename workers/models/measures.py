@@ -53,7 +53,7 @@ class LatencySample(models.Model):
 
 
 class ShadowComparison(models.Model):
-    """How alike a shadow's answers are to those that the callers got."""
+    """How alike a shadow's answers are to the answers that the callers got."""
 
     shadow = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="compared")
     to = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="+")

@@ -1,4 +1,4 @@
-"""Models, their versions, what must hold of each before it may serve, and who changed what."""
+"""Models, their versions, their golden inputs, and the audit trail."""
 
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
@@ -160,7 +160,7 @@ class GoldenInput(models.Model):
 
 
 class Change(models.Model):
-    """The audit trail: who changed what serves, when, why, and what came of it. Never deleted."""
+    """The audit trail: every change of what serves, with user, reason and result. Never deleted."""
 
     class Action(models.TextChoices):
         ACTIVATE = "activate"

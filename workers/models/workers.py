@@ -1,4 +1,4 @@
-"""Who runs what: one row for each worker process, alive or not."""
+"""One row for each worker process, alive or not: its state and its versions."""
 
 from datetime import timedelta
 
@@ -24,7 +24,7 @@ class WorkerQuerySet(QuerySet["Worker"]):
         return self.filter(self._living())
 
     def holding(self, label: str) -> "WorkerQuerySet":
-        """Those that have this version in memory, or are loading it."""
+        """Workers that have this version in memory, or are loading it."""
         return self.filter(held__has_key=label)
 
     def batch_figures(self) -> BatchFigures:

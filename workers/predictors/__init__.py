@@ -1,4 +1,4 @@
-"""The kinds of model, one file each behind the protocol of protocol.py, and how one is loaded.
+"""The kinds of model, one file each behind the protocol of protocol.py, and how a model is loaded.
 
 Only the files of this folder import torch or transformers.
 """

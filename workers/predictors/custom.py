@@ -93,7 +93,7 @@ def _validator(spec: Spec, name: str, schema: Any) -> Draft202012Validator:
         Draft202012Validator.check_schema({} if schema is None else schema)
     except SchemaError as error:
         raise ModelError(
-            f"The {name} of {spec.options['class']} is no JSON Schema: {error.message}"
+            f"The {name} of {spec.options['class']} isn't a JSON Schema: {error.message}"
         ) from error
     return Draft202012Validator({} if schema is None else schema)
 
@@ -129,7 +129,7 @@ def _class(spec: Spec) -> type[Any]:
     if not isinstance(found, type) or not all(
         callable(getattr(found, method, None)) for method in ("load", "predict")
     ):
-        raise ModelError(f"{path} is no class with the methods load and predict.")
+        raise ModelError(f"{path} isn't a class with the methods load and predict.")
     if not _allowed(found.__module__):  # it was only imported there
         raise ModelError(refusal)
     return found

@@ -18,7 +18,7 @@ from workers.predictors.shortening import Shortener
 from workers.predictors.weights import Read
 
 OWN = 0.0007  # seconds that a worker spends on a batch besides the model call
-# A first call of each size sets up buffers and kernels that later ones find ready.
+# A first call of each size sets up buffers and kernels that later calls reuse.
 WARM_UP = ("Velo", "warm-up " * 30, "warm-up " * 300)
 
 
@@ -57,7 +57,7 @@ class Encoder(ABC):
     def predict(self, batch: Sequence[Encoded]) -> Sequence[Any]: ...
 
     def like(self, text: str, other: str) -> Any:
-        """An input of this kind that is made of the text, and of another one if it takes two."""
+        """An input of this kind made from the text, and from the other text if it takes two."""
         return text
 
     def arrays(self, batch: Sequence[Encoded]) -> tuple[Tokens, ...]:
@@ -90,7 +90,7 @@ class Encoder(ABC):
         return self.engine.forward(*self.arrays(batch))
 
     def choose_engine(self, model: torch.Computed, threads: int) -> None:
-        """Raises ModelError where none of those that the settings allow is right."""
+        """Raises ModelError if none of the engines that the settings allow is right."""
         self._takes = model.takes
         self.engine = reference = torch.TorchEngine(model, "fp32", "cpu")
         reference.use_threads(threads)

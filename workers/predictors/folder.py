@@ -35,7 +35,7 @@ class Layout:
     max_tokens: int | None = None  # None: what tokenizer and model take
     lower_case: bool = False
     prompt: str = ""  # put before every text
-    transformer: str = ""  # the folder of the weights, within this one
+    transformer: str = ""  # the folder of the weights, within this folder
     pools_prompt: bool = True  # with the text
     prompts: Mapping[str, str] = field(default_factory=dict, compare=False)  # by name
 
@@ -114,7 +114,7 @@ def layout(folder: Path) -> Layout:
 
 
 def _pooling(path: Path) -> tuple[str, bool]:
-    """Which one, and whether a prompt is pooled with the text."""
+    """The pooling, and whether a prompt is pooled with the text."""
     config = read_json(path)
     named = config.get("pooling_mode")  # the newer form
     chosen = [str(named)] if named else [k for k, on in config.items() if on and "_mode_" in k]

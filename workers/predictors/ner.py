@@ -14,7 +14,7 @@ from workers.predictors.protocol import Encoded, Spec
 from workers.predictors.scores import Scores, softmax
 
 OPTIONS = {"aggregation": str, "max_tokens": int}
-AGGREGATIONS = ("simple", "first")  # whose labels count: all tokens', or words' first ones'
+AGGREGATIONS = ("simple", "first")  # whose labels count: all tokens', or each word's first token's
 OUTSIDE = "O"
 
 
@@ -129,7 +129,7 @@ class NerPredictor(Encoder):
                 if not math.isfinite(one["score"]):
                     return "scores that are infinite or not numbers"
                 if not isinstance(one["label"], str):
-                    return "a label that is no string"
+                    return "a label that isn't a string"
         except (TypeError, KeyError):
             return "not a list of objects with label, score, start, end and text"
         return ""

@@ -12,7 +12,7 @@ NAMES = {str: "a string", bool: "true or false", int: "a whole number", float: "
 def checked(spec: Spec, known: Mapping[str, type]) -> dict[str, Any]:
     """The options that are given, each of its type. Raises ModelError for any other."""
     if not isinstance(spec.options, Mapping):
-        raise ModelError(f"The options of {spec.label} are no JSON object.")
+        raise ModelError(f"The options of {spec.label} aren't a JSON object.")
     for name, value in spec.options.items():
         if name not in known:
             raise ModelError(
@@ -30,7 +30,7 @@ def checked(spec: Spec, known: Mapping[str, type]) -> dict[str, Any]:
 
 
 def choice(spec: Spec, name: str, value: str, known: Collection[str]) -> str:
-    """Raises ModelError if `value` isn't one of those."""
+    """Raises ModelError if `value` isn't in `known`."""
     if value not in known:
         raise ModelError(
             f"The option {name!r} of {spec.label} is {value!r}; it has to be one of "

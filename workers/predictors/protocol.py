@@ -38,7 +38,7 @@ class Encoded:
     """One input as the model reads it."""
 
     ids: Any  # what `predict` takes
-    tokens: int  # that the model reads, special ones included
+    tokens: int  # that the model reads, special tokens included
     truncated: bool  # the input was longer, and the rest was left out
 
 

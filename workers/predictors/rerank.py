@@ -64,8 +64,8 @@ class RerankPredictor(Encoder):
         self, whole: Sequence[str], short: Sequence[str], rows: list[Encoding]
     ) -> None:
         """Of a query and a text that are both longer than what the model reads of the two, it reads
-        a half each, and one token more of the longer one. Which one that is, their beginnings don't
-        show: replace the rows in which it may be the wrong one.
+        a half each, and one token more of the longer text. Their beginnings don't show which is
+        longer: replace the rows in which the wrong text may have got the token.
 
         `whole` and `short`: the query, then the texts; `rows`: one for each text.
         """

@@ -60,7 +60,7 @@ class Shortener:
 
 
 def _cut(text: str, characters: int) -> str:
-    """The beginning of at least so many; no combining mark is cut off from its character."""
+    """The beginning, of at least `characters`; no combining mark is cut off from its character."""
     while characters < len(text) and combining(text[characters]):
         characters += 1
     return text[:characters]

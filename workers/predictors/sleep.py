@@ -16,7 +16,7 @@ DIMENSIONS = 32
 
 class SleepPredictor:
     """Sleeps for each text. Its answer is a unit vector made from the text's hash: the same text
-    always gets the same answer, and different texts different ones."""
+    always gets the same answer, and different texts get different answers."""
 
     source = "workers.predictors.sleep"
     task = "embed"

@@ -70,10 +70,10 @@ def read(spec: Spec, within: str, auto: Any, unused: str = "") -> Read:
             output_loading_info=True,
         )
     except UnpicklingError as error:
-        # What torch says here ends with the advice to read the file nevertheless.
+        # Torch's message ends with the advice to read the file anyway.
         raise ModelError(
-            f"The weights in {spec.folder} are no plain tensors: to read them would be to run code "
-            "in them, or they are broken. Take a model.safetensors instead, or download them again."
+            f"The weights in {spec.folder} aren't plain tensors: reading them would run code in "
+            "them, or they are broken. Use a model.safetensors instead, or download them again."
         ) from error
     except Exception as error:  # each broken file raises a kind of its own
         raise ModelError(

@@ -8,8 +8,8 @@ registered → checking → ready → active → retired, or rejected with the r
        interrupted  │   └─────────┴─────────────────────┘  checked again
                     └────────► rejected ──► checking
 
-A worker's environment (VELO_MODEL_PATH) makes its version active without a check: whoever starts a
-process with it has decided.
+A worker's environment (VELO_MODEL_PATH) makes its version active without a check: the person who
+starts a process with it has decided.
 """
 
 from workers.catalog.lifecycle.concluding import conclude, declare

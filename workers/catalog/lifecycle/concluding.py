@@ -22,7 +22,7 @@ def declare(
 ) -> ModelVersion:
     """A worker was started with this version. It becomes its model's active one, unless a person
     has decided what is: then it is registered and checked. And its model becomes the default, if
-    the last one came from an environment too. `fields`: further ones of ModelVersion.
+    the last default came from an environment too. `fields`: further fields of ModelVersion.
     """
     with transaction.atomic():
         ServedModel.objects.get_or_create(name=name, defaults={"kind": kind})

@@ -63,7 +63,7 @@ def cancel(model: ServedModel, *, by: str) -> None:
 def set_canary(
     model: ServedModel, version: ModelVersion | None, percent: int, *, by: str, reason: str
 ) -> Change:
-    """Let `version` answer so many per cent of the model's requests; None: none any more.
+    """Let `version` answer `percent` of the model's requests; None ends the canary.
 
     Raises Refused.
     """
@@ -73,7 +73,7 @@ def set_canary(
 def set_shadow(
     model: ServedModel, version: ModelVersion | None, percent: int, *, by: str, reason: str
 ) -> Change:
-    """Let `version` have a copy of so many per cent of the model's requests; None: none any more.
+    """Let `version` have a copy of `percent` of the model's requests; None ends the shadow.
 
     Raises Refused.
     """
@@ -95,7 +95,7 @@ def _set_share(
         before: ModelVersion | None = getattr(model, action.value)
         if version:
             if version.model_id != model.pk:
-                raise Refused(f"{version} is no version of {model}.")
+                raise Refused(f"{version} isn't a version of {model}.")
             if version.pk == model.active_id:
                 raise Refused(f"{version} is active: it can't be the {action.value} beside itself.")
             if model.active is None:

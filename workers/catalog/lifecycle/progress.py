@@ -48,8 +48,8 @@ class Progress:
 
     @property
     def enough(self) -> bool:
-        """All have it, or as many as may without leaving too few to the version before: those who
-        have no memory for two get their turn afterwards."""
+        """All have it, or as many as may without leaving too few to the version before: workers
+        without memory for two versions get their turn afterwards."""
         reported = self.ready + self.waiting == self.workers
         return reported and self.ready >= max(1, self.waiting)
 

@@ -51,7 +51,7 @@ def register(
         model, _ = ServedModel.objects.get_or_create(
             name=name, defaults={"kind": kind, "follows_environment": False}
         )
-        model = locked(model.pk)  # whoever registers the same version at once is told so
+        model = locked(model.pk)  # a second registration at the same time is refused
         if model.kind != kind:
             raise Refused(
                 f"{name} is a model of kind {model.kind}, and so are all its versions. Register "

@@ -35,7 +35,7 @@ def must_be_loadable(version: ModelVersion) -> None:
         if worker.held[version.label]["state"] == "failed":
             raise Refused(
                 f"Worker {worker} couldn't load {version}: {worker.held[version.label]['error']} "
-                "Mend that first; what is left of an earlier try is gone within some seconds."
+                "Fix that first; what is left of an earlier try is gone within some seconds."
             )
 
 

@@ -89,7 +89,7 @@ def _likeness(found: Outputs, wanted: Outputs) -> float:
 
 # Of embeddings their direction counts, text by text.
 DIRECTION = Measure("least cosine", 0.999, _least_cosine)
-# Of a head's outputs their size counts too, and there may be only one for a text: all of them
+# Of a head's outputs their size counts too, and a text may have a single output: all of them
 # together are one vector. To be off by 4 % of its length is what a cosine of 0.999 allows.
 LIKENESS = Measure("likeness", 0.96, _likeness)
 

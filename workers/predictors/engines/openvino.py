@@ -31,7 +31,7 @@ CORE = openvino.Core()
 
 class OpenVINOEngine:
     # It generates code for each shape. With every length a shape of its own, a worker grew by
-    # 160 MB in its first minute and was no faster.
+    # 160 MB in its first minute and wasn't faster.
     multiple = 4
 
     def __init__(self, model: Computed, dtype: str, threads: int, digest: str) -> None:
@@ -59,7 +59,7 @@ class OpenVINOEngine:
                 "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, all threads at it
                 # Each worker would pin its threads to the same first cores.
                 "ENABLE_CPU_PINNING": False,
-                # Of code for shapes; the default of 5000 grows for hours and is no faster.
+                # Of code for shapes; the default of 5000 grows for hours and isn't faster.
                 "CPU_RUNTIME_CACHE_CAPACITY": 200,
             },
         )
@@ -86,7 +86,7 @@ def _graph(model: Computed, digest: str) -> openvino.Model:
         return CORE.read_model(folder / "model.xml")
     except RuntimeError:
         if folder.exists():
-            log.warning("%s can't be read; converting the model anew", folder)
+            log.warning("%s can't be read; converting the model again", folder)
     graph = _convert(model)
     try:
         _keep(graph, folder)
