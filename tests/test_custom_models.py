@@ -94,7 +94,7 @@ def test_what_goes_wrong_costs_only_its_own_request(module: Callable[..., Spec])
         ("{}.subprocess.Popen", "can't be imported: ModuleNotFoundError"),
         ("{}.Imported", "isn't in VELO_CUSTOM_MODULES"),
         ("{}.Nobody", "can't be imported: AttributeError"),
-        ("{}.load", "is no class"),
+        ("{}.load", "isn't a class"),
         ("Model", "needs it to be the dotted path"),
         ("", "needs it to be the dotted path"),
         ("..Model", "isn't in VELO_CUSTOM_MODULES"),

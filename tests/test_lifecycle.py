@@ -166,7 +166,7 @@ def test_what_a_worker_could_not_load_is_not_activated_until_that_is_forgotten()
     _, _, version = two_versions()
     a_worker("w", held={"m@2": holding("failed", error="MemoryError: too big")})
     a_worker("dead", state="stopped", held={"m@2": holding("failed", error="old")})
-    with pytest.raises(Refused, match=r"Worker w couldn't load m@2: MemoryError: too big Mend"):
+    with pytest.raises(Refused, match=r"Worker w couldn't load m@2: MemoryError: too big. Fix"):
         lifecycle.activate(version, **WHY)
     assert not Change.objects.exists()
     Worker.objects.filter(pk="w").update(held={"m@2": holding("loading")})

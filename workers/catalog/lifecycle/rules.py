@@ -34,8 +34,9 @@ def must_be_loadable(version: ModelVersion) -> None:
     for worker in Worker.objects.alive().holding(version.label):
         if worker.held[version.label]["state"] == "failed":
             raise Refused(
-                f"Worker {worker} couldn't load {version}: {worker.held[version.label]['error']} "
-                "Fix that first; what is left of an earlier try is gone within some seconds."
+                f"Worker {worker} couldn't load {version}: "
+                f"{worker.held[version.label]['error'].rstrip('.')}. Fix that first and wait some "
+                "seconds, until the workers have dropped the earlier attempt."
             )
 
 
