@@ -140,7 +140,7 @@ def _claimed(job: Sequence[Any], started: datetime) -> Claim:
 def finish(connection: Redis, worker: str, answers: Sequence[Answer], seconds: float) -> list[int]:
     """Write the answers: WRITTEN, FENCED or HAS_DEPENDENTS for each. One round trip.
 
-    A FENCED one is lost to another worker; one that HAS_DEPENDENTS is RQ's to write. `seconds` is
+    A FENCED job belongs to another worker; RQ must write a job that HAS_DEPENDENTS. `seconds` is
     how long the worker has worked on all of them.
     """
     ended = now()

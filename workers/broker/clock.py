@@ -16,7 +16,7 @@ class Clock:
     """
 
     MAX_AGE = 60  # seconds until the server is asked again
-    READINGS = 5  # the one with the shortest round trip counts, as in NTP (RFC 5905)
+    READINGS = 5  # the reading with the shortest round trip counts, as in NTP (RFC 5905)
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

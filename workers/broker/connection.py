@@ -30,8 +30,8 @@ def connection() -> Redis:
         socket_timeout=PATIENCE,
         socket_connect_timeout=2,
         health_check_interval=30,
-        # A connection that the server has closed meanwhile is worth one more try, at once; whoever
-        # waits for a Redis that is away wants to know.
+        # If the server has closed the connection in the meantime, one immediate retry is enough;
+        # callers that wait for an unavailable Redis need the error.
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
 

@@ -8,7 +8,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 LOOK = 1  # seconds that one look into a queue lasts
-PAUSE = 0.2  # seconds after an error; whoever claims next hears of it himself
+PAUSE = 0.2  # seconds after an error; the next claim raises the error itself
 
 
 class Doorman:
@@ -20,7 +20,7 @@ class Doorman:
         self._asked = threading.Condition()
         self._times = 0  # how often somebody has asked
         self._watched: frozenset[str] = frozenset()
-        self._watching: set[str] = set()  # those that have a thread, which may not know of its end
+        self._watching: set[str] = set()  # keys that have a thread, which may not know of its end
 
     def wait(self, keys: Sequence[str], seconds: int) -> None:
         """Until a job waits in one of these queues, or not for long. Raises RedisError."""

@@ -45,7 +45,7 @@ class Load:
 
     waiting: int  # inputs in the queue
     workers: int  # alive, with the model loaded
-    admitted: int = 0  # jobs that were let in, of those that arrived together
+    admitted: int = 0  # admitted jobs, of the jobs that arrived together
 
 
 def waiting(names: Sequence[str]) -> int:
@@ -63,7 +63,7 @@ def live_workers(name: str = EVERYBODY) -> int:
 
 @dataclass(frozen=True)
 class NewJob:
-    """An input for a model, on its way into the queue of the version that shall answer it."""
+    """An input for a model, on its way into the queue of the version that must answer it."""
 
     queue: str  # "name@version"
     input: Any  # JSON
@@ -79,10 +79,10 @@ def enqueue(
     name: str, jobs: Sequence[NewJob], bell: str | None = None, most: int | None = None
 ) -> Load:
     """Enqueue up to ENQUEUE_AT_MOST jobs of the queue `name`, as many of them as there is room for
-    below `most` or else VELO_MAX_QUEUE, the first ones first; none if no live worker serves it.
+    below `most` or else VELO_MAX_QUEUE, in order; no job if no live worker serves the queue.
 
-    One round trip. `bell`: a stream that gets an entry, for whoever waits there. The fields are
-    those that RQ's `enqueue_call` writes.
+    One round trip. `bell`: a stream that gets an entry and so wakes its readers. The fields are
+    the fields that RQ's `enqueue_call` writes.
     """
     now = utcformat(rq_now())
     fields: dict[str, Any] = {

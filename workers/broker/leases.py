@@ -1,4 +1,4 @@
-"""Who is alive: each worker that can serve renews a lease, for as long as it can."""
+"""Leases: each worker that can serve renews its lease; an expired lease means a lost worker."""
 
 import json
 import os
@@ -126,7 +126,7 @@ def registered() -> list[Registration]:
 
 
 def over(registrations: Sequence[Registration]) -> list[Registration]:
-    """Those whose leases are all over, by the server's clock. One round trip."""
+    """Registrations whose leases are all over, by the server's clock. One round trip."""
     with connection().pipeline(transaction=False) as pipeline:
         pipeline.time()
         for registration in registrations:

@@ -10,5 +10,5 @@ def is_version(name: str) -> bool:
 
 
 def leases_key(name: str) -> str:
-    """A sorted set: who serves this queue, by the time until which they are known to be alive."""
+    """A sorted set: the workers that serve this queue, by the end of their leases."""
     return f"velo:leases:{name}"

@@ -1,4 +1,4 @@
-"""What happens to the jobs of the dead: whoever is alive puts them back, each once."""
+"""Rescue: live workers put the jobs of dead workers back, each job once."""
 
 import logging
 import time
@@ -40,7 +40,7 @@ class Loss:
 
 def rescue(judge_leases: bool = True) -> list[Loss]:
     """Put back the jobs of workers whose process is gone from this machine and, if we may judge
-    that, of those whose lease is over."""
+    that, of workers whose lease is over."""
     registrations = leases.registered()
     gone = [one for one in registrations if one.process_is_gone()]
     silent = leases.over(registrations) if judge_leases and registrations else []
@@ -50,7 +50,7 @@ def rescue(judge_leases: bool = True) -> list[Loss]:
 
 
 def rescue_namesake(name: str) -> list[Loss]:
-    """Make room for a worker of this name, where the one that had it before has died."""
+    """Make room for a worker of this name, where the worker that had it before has died."""
     give_up = time.monotonic() + settings.VELO_LEASE + 1  # then it lives, and RQ will say so
     while namesakes := [one for one in leases.registered() if one.worker == name]:
         for namesake in leases.over(namesakes):
@@ -102,7 +102,7 @@ def _rescue(dead: Registration, sure: bool) -> Loss | None:
 
 
 def _histories(redis: Redis, executions: Sequence[str], crash: str) -> list[str | bytes]:
-    """What the script wants of each job, those that were enqueued first coming first."""
+    """What the script needs about each job, in the order in which the jobs were enqueued."""
     with redis.pipeline(transaction=False) as pipeline:
         for execution in executions:
             job_id = execution.rpartition(":")[0]

@@ -1,6 +1,6 @@
 """How a job looks on the wire: RQ's serializer, in JSON.
 
-RQ's own default is pickle, with which whoever can write to Redis runs code in every worker.
+RQ's own default is pickle: with it, write access to Redis means running code in every worker.
 """
 
 from typing import Any

@@ -114,7 +114,7 @@ class BatchLoop:
         return self._intake.claim(self._limit)
 
     def run(self, claimed: Sequence[Claim]) -> None:
-        """Answer these, and those that are claimed while the model computes."""
+        """Answer these jobs, and the jobs that are claimed while the model computes."""
         until = time.monotonic() + LOOP_TURN
         try:
             window: Window | None = self._prepare(claimed)
@@ -158,7 +158,7 @@ class BatchLoop:
         return Window(parts, others, now)
 
     def _drop(self, claim: Claim) -> None:
-        """Its caller has gone: computing it would take time from those that wait."""
+        """Its caller has gone: computing it would take time from the callers that wait."""
         log.info("job %s dropped, its deadline has passed", claim.job_id)
         with suppress(NoSuchJobError, RedisError):
             Job.fetch(claim.job_id, self._redis, JSONSerializer).delete()
@@ -197,7 +197,7 @@ class BatchLoop:
         return in_time and not self._stopping and self._limit == self._window > 1
 
     def _cut(self, part: Part) -> list[list[int]]:
-        """Into batches, as indices of its questions; those that can't be read fail here."""
+        """Into batches, as indices of its questions; unreadable questions fail here."""
         readable = []
         for index, one in enumerate(part.encoded):
             if isinstance(one, Encoded):
@@ -294,7 +294,7 @@ class BatchLoop:
         self._answers.fail(question.claim, raised)
 
     def _run_first(self, others: Sequence[Claim]) -> None:
-        """One job that isn't for a model; further ones wait for their turn in the queue."""
+        """One job that isn't for a model; further jobs wait for their turn in the queue."""
         first, *rest = others
         if rest:
             self._intake.put_back(rest)

@@ -266,8 +266,8 @@ class Fleet:
         return True
 
     def _make_room(self, label: str, memory: int | None) -> bool:
-        """Where there is no memory for two versions of a model: put the one that serves away, if
-        others serve it meanwhile and no other worker is doing the same."""
+        """Where there is no memory for two versions of a model: unload the active version, if
+        other workers serve it meanwhile and no other worker is doing the same."""
         wanted = VersionId.parse(label)
         model = self._plan.models.get(wanted.model) if self._plan else None
         if not model or not model.active or wanted.version != model.target:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class State(StrEnum):
-    LOADING = "loading"  # is read and warmed up, beside those that serve
+    LOADING = "loading"  # is read and warmed up, beside the serving versions
     READY = "ready"  # takes requests
     LEAVING = "leaving"  # takes no more; what it has in hand is finished
     WAITING = "waiting"  # there is no memory for it
@@ -60,7 +60,7 @@ def wanted(
 ) -> list[str]:
     """Labels of the versions that a worker is to hold, the most important first.
 
-    `named`: those on its command line; `follows`: whether it holds beside them what the admin says,
+    `named`: versions on its command line; `follows`: whether it also holds what the admin says,
     and what it was started with where nobody has decided otherwise.
     """
     labels = list(named)
@@ -86,7 +86,7 @@ def serves_declared(plan: Plan | None, declared: Spec) -> bool:
 
 
 def fits(held: Mapping[str, Held], memory: int | None) -> bool:
-    """Beside those that are held. What nobody has measured fits."""
+    """Whether it fits beside the held versions. An unmeasured version fits."""
     budget: int = settings.VELO_WORKER_MEMORY_MB * 1024 * 1024
     taken = sum(one.memory or 0 for one in held.values() if one.runner)
     return not budget or taken + (memory or 0) <= budget

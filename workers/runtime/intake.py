@@ -75,8 +75,8 @@ class Intake:
         return found
 
     def _in_turn(self) -> list[str]:
-        """Each version's queue is the first one in turn, so that a busy version doesn't starve the
-        others; among RQ's own queues the first one always comes first."""
+        """Each version's queue is the first in turn, so that a busy version doesn't starve the
+        others; among RQ's own queues the first always comes first."""
         names = self._queues()
         plain = [name for name in names if not is_version(name)]
         parts = [[name] for name in names if is_version(name)]

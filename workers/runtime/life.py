@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 BEAT = 1.0  # seconds between two writes of the row
 DATABASE_PATIENCE = 3.0  # seconds that the start of a worker may wait for it
-LAST_BEAT = 1.0  # seconds that the last one may take, so that a database can't hold up the end
+LAST_BEAT = 1.0  # seconds that the last beat may take, so that a database can't delay the end
 LEASE_BEAT = 0.5  # seconds between two renewals of the lease
 LONGEST_PAUSE = 30.0  # seconds before a pool starts a worker again that can't start
 

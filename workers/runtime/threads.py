@@ -16,6 +16,6 @@ class Threads:
         return self._count
 
     def share_with(self, workers: int) -> None:
-        """So many workers run on this machine, this one among them."""
+        """`workers` run on this machine, including this worker."""
         if not settings.VELO_THREADS:
             self._count = machine.threads(workers)

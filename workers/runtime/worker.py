@@ -184,7 +184,7 @@ class InferenceWorker(SimpleWorker):
         self._parts.answers.flush()
         try:
             self._parts.intake.put_back_strays()
-            self._parts.intake.put_back_strays()  # those that were strays before
+            self._parts.intake.put_back_strays()  # jobs that were strays before
             super().teardown()
             self._parts.life.left_nothing()
         except RedisError as error:

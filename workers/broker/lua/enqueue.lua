@@ -6,8 +6,8 @@
 -- ARGV    1 RQ's key prefix, 2 seconds that a job may wait, 3 most jobs that may wait, 4 how many words
 --         follow, 5… fields and values that all the jobs have, then for each job: id, data,
 --         description, for how many seconds somebody waits, and in how many crashes it was
--- returns how many wait before them, how many workers are alive, how many of the jobs, the first
---         ones, were let in, and the server's time
+-- returns how many wait before them, how many workers are alive, how many of the jobs, from
+--         the first on, were admitted, and the server's time
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
 local waiting = redis.call('LLEN', KEYS[1])

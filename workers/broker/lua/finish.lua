@@ -4,7 +4,7 @@
 --         5 seconds the worker has worked on them, then for each job: id, execution id, queue,
 --         result_ttl, when it was started in Unix seconds, answer in base64
 -- returns for each job: 1 written; 0 not, the job isn't this worker's any more (fencing: it was given to
---         another one, answered or deleted); 2 not, other jobs depend on this one
+--         another worker, answered or deleted); 2 not, other jobs depend on this job
 local prefix, worker, time_text = ARGV[1], ARGV[2], ARGV[3]
 local time = tonumber(redis.call('TIME')[1]) -- see claim.lua
 local index = prefix .. ':worker:' .. worker .. ':executions'

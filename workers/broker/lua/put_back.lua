@@ -1,12 +1,12 @@
--- Puts claimed jobs back at the front of their queues: a worker its own, or whoever is alive those of a
--- worker that is dead. Each job is put back once, since its execution is gone then; a dead worker's
+-- Puts claimed jobs back at the front of their queues: a worker its own jobs, or a live worker the jobs
+-- of a dead worker. Each job is put back once, since its execution is gone then; a dead worker's
 -- row in the registry likewise.
 --
 -- KEYS    none; or for a dead worker: the registry of workers, and its leases
 -- ARGV    1 RQ's key prefix, 2 worker, 3 how many crashes a job may be in, or 0 if this is none,
 --         4 time as RQ writes it in jobs, 5 what the registry says of the worker, 6 1 if it is known
 --         to be dead, otherwise all its leases must be over; then for each job, in the order in which
---         they shall be done: "job id:execution id", what is known of its crashes, with this one, and
+--         they must be done: "job id:execution id", what is known of its crashes, with this crash, and
 --         the same as RQ writes it in results
 -- returns how many were put back and how many failed, since they were in too many crashes; nothing if
 --         the worker is alive or has other jobs than these, or if somebody else was first

@@ -2,7 +2,7 @@
 --
 -- KEYS    the registry of workers, and its leases
 -- ARGV    1 worker, 2 what the registry says of it, 3 seconds that a lease lasts, 4 1 to take them
---         anew, 5 seconds after its end until a lease is forgotten
+--         again, 5 seconds after its end until a lease is forgotten
 -- returns 1 renewed in time; 0 renewed, but they were over already; -1 not renewed, they are gone:
 --         its jobs were given away, or Redis has lost what it knew
 local time = redis.call('TIME')
