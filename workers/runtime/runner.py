@@ -79,7 +79,7 @@ class Runner:
             self._threads = threads
 
     def encode(self, inputs: Sequence[Any]) -> list[Encoded | Raised]:
-        """As many as inputs; what it raised for an input that it can't encode. Any thread may do this
+        """As many as inputs, or for an input that fails, its error. Any thread may do this
         while another computes."""
         try:
             return list(self.predictor.encode(inputs))
