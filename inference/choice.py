@@ -48,6 +48,7 @@ class Known:
         failed_start: str | None = None,
         suspended: bool = False,
     ) -> "Known":
+        """Counts the registered workers by the versions that they serve and declare."""
         holders: Counter[str] = Counter()
         declared: Counter[str] = Counter()
         problems: dict[str, str] = {}
@@ -154,6 +155,7 @@ def _pinned(known: Known, model: PlannedModel, version: str) -> Route:
 
 
 def not_serving(known: Known, model: PlannedModel, version: str) -> NotServing:
+    """The error for a version without workers. It lists the served versions of the model."""
     others = [other for other in known.serving(model) if other != version]
     state = f" (it is {model.versions[version].state})" if version in model.versions else ""
     return NotServing(

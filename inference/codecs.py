@@ -26,6 +26,8 @@ GZIP = b"\x1f\x8b"
 
 
 class JSONParser(BaseParser):
+    """Reads a JSON body, compressed or not, of at most VELO_MAX_BODY_BYTES bytes."""
+
     media_type = "application/json"
 
     def parse(

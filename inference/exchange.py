@@ -85,6 +85,7 @@ class Call:
 
     @property
     def is_copy(self) -> bool:
+        """Whether this is a shadow's copy, for which no caller waits."""
         return self.job.compare is not None
 
     def end(self, outcome: Outcome | Exception) -> None:

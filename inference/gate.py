@@ -49,6 +49,7 @@ class Refusal:
         self.headers = [("Content-Type", MEDIA_TYPE), *error.headers.items()]
 
     def give(self, start_response: StartResponse) -> list[bytes]:
+        """The WSGI answer: the body, after `start_response` was called."""
         start_response(self.status, [*self.headers, ("Content-Length", str(len(self.body)))])
         return [self.body]
 

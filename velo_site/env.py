@@ -13,10 +13,12 @@ Number = TypeVar("Number", int, float)
 
 
 def text(name: str, default: str = "") -> str:
+    """The stripped value; `default` if the variable is unset or empty."""
     return os.environ.get(name, "").strip() or default
 
 
 def required(name: str, cure: str) -> str:
+    """The value. Raises ImproperlyConfigured with `cure` if the variable is unset or empty."""
     value = text(name)
     if not value:
         raise ImproperlyConfigured(f"{name} is not set. {cure}")
@@ -24,6 +26,7 @@ def required(name: str, cure: str) -> str:
 
 
 def choice(name: str, options: tuple[str, ...], default: str) -> str:
+    """One of `options`. Raises ImproperlyConfigured."""
     value = text(name, default)
     if value not in options:
         raise ImproperlyConfigured(f"{name}={value!r} is not one of {', '.join(options)}.")
@@ -31,6 +34,7 @@ def choice(name: str, options: tuple[str, ...], default: str) -> str:
 
 
 def boolean(name: str, default: bool = False) -> bool:
+    """From 1/true/yes/on or 0/false/no/off. Raises ImproperlyConfigured."""
     value = text(name, "1" if default else "0").lower()
     if value in ("1", "true", "yes", "on"):
         return True
@@ -40,10 +44,12 @@ def boolean(name: str, default: bool = False) -> bool:
 
 
 def integer(name: str, default: int, minimum: int = 0) -> int:
+    """A whole number of at least `minimum`. Raises ImproperlyConfigured."""
     return _number(name, int, default, minimum, "a whole number")
 
 
 def seconds(name: str, default: float, minimum: float = 0.001) -> float:
+    """A number of seconds of at least `minimum`. Raises ImproperlyConfigured."""
     return _number(name, float, default, minimum, "a number of seconds")
 
 
@@ -64,6 +70,7 @@ def url(name: str, default: str, schemes: tuple[str, ...]) -> str:
 
 
 def words(name: str, default: str = "") -> list[str]:
+    """The comma-separated words, without blanks and empty words."""
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
 
 
@@ -79,6 +86,7 @@ def folders(name: str, default: str = "") -> list[Path]:
 
 
 def integers(name: str, default: str) -> list[int]:
+    """Comma-separated whole numbers from 0 up. Raises ImproperlyConfigured."""
     try:
         numbers = [int(word) for word in words(name, default)]
     except ValueError:

@@ -14,10 +14,12 @@ UNIX_SOCKET_PATH_MAX = 100  # the kernel's limit is 104 on macOS, 108 on Linux
 
 
 def folder() -> Path:
+    """The absolute path of VELO_VAR. It may not exist yet."""
     return Path(env.text("VELO_VAR", str(BASE_DIR / "var"))).expanduser().resolve()
 
 
 def secret_key_file() -> Path:
+    """Where `make_secret_key` keeps the key."""
     return folder() / "secret-key"
 
 
@@ -51,6 +53,7 @@ def valkey_socket() -> Path:
 
 
 def hosts_file() -> Path:
+    """Where `manage.py serve` keeps the host names that it answers to."""
     return folder() / "allowed-hosts"
 
 

@@ -8,6 +8,7 @@ from django.core import checks
 
 @checks.register
 def no_chaos_in_production(**kwargs: Any) -> list[checks.CheckMessage]:
+    """W001: VELO_CHAOS is on outside of debug mode."""
     if not settings.VELO_CHAOS or settings.DEBUG:
         return []
     return [

@@ -34,6 +34,8 @@ class Confirm(forms.Form):
 
 
 class Reason(Confirm):
+    """Why somebody decides; the audit trail keeps it."""
+
     reason = forms.CharField(
         widget=forms.Textarea(attrs={"rows": 3, "cols": 80, "class": "vLargeTextField"}),
         help_text="The audit trail keeps it, with your name.",
@@ -51,11 +53,15 @@ def share(most: int) -> forms.IntegerField:
 
 
 class Canary(Reason):
+    """A version's share of the requests as canary, in per cent."""
+
     percent = share(99)
     field_order = ("version", "percent", "reason")
 
 
 class Shadow(Reason):
+    """A version's share of the requests as shadow, in per cent."""
+
     percent = share(100)
     field_order = ("version", "percent", "reason")
 

@@ -85,6 +85,7 @@ def since(moment: str | None) -> SafeString:
 
 
 def milliseconds(seconds: float | None) -> SafeString:
+    """`seconds` shown in ms; a dash for None."""
     return whole(NOTHING if seconds is None else f"{seconds * 1000:.1f} ms")
 
 
@@ -93,6 +94,7 @@ def seconds(number: float | None) -> SafeString:
 
 
 def megabytes(size: int | None) -> SafeString:
+    """`size` in bytes shown in MB; a dash for None."""
     return whole(NOTHING if size is None else f"{size / 1e6:,.0f} MB")
 
 
@@ -105,6 +107,7 @@ def likeness(number: float | None) -> str:
 
 
 def percent(share: float | None) -> SafeString:
+    """`share` from 0 to 1; a dash for None."""
     return whole(NOTHING if share is None else f"{share:.1%}")
 
 

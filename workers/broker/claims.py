@@ -53,6 +53,7 @@ class Claim:
 
     @property
     def enqueued_at(self) -> datetime | None:
+        """UTC; None if the job says nothing of it."""
         return str_to_date(self.enqueued) if self.enqueued else None
 
     def question(self) -> "Question | None":

@@ -38,6 +38,7 @@ def connection() -> Redis:
 
 @cache
 def queue(name: str = QUEUE) -> Queue:
+    """RQ's queue of this name, with Velo's connection, serializer and time limit."""
     return Queue(
         name,
         connection=connection(),

@@ -14,6 +14,7 @@ def _time(meta: Any, name: str) -> float | None:
 
 
 def is_late(meta: Any, now: float) -> bool:
+    """Whether the job has a deadline and it is over. `now`: Redis's time."""
     deadline = _time(meta, "deadline")
     return deadline is not None and now > deadline
 

@@ -24,6 +24,8 @@ FORGET_AFTER = 3600  # seconds after its end until a lease that was never given 
 
 
 class Renewal(IntEnum):
+    """What came of renewing the leases of a worker."""
+
     GONE = -1  # not renewed: its jobs were given away, or Redis has lost what it knew
     LATE = 0  # it was over, but nobody had noticed
     IN_TIME = 1
@@ -42,6 +44,7 @@ class Registration:
         return fields
 
     def is_readable(self) -> bool:
+        """Whether it has all FIELDS; another version of Velo may write others."""
         try:
             return self._fields.keys() >= FIELDS
         except (ValueError, AttributeError):
@@ -107,6 +110,7 @@ def of_this_process(
     declares: str | None = None,
     problems: Mapping[str, str] | None = None,
 ) -> Registration:
+    """What this process registers for `worker`, which serves `queues`."""
     fields = {
         "queues": list(queues),
         "declares": declares,
@@ -155,6 +159,7 @@ def note_failed_start(queues: Sequence[str], reason: str) -> int:
 
 
 def forget_failed_starts(queues: Sequence[str]) -> None:
+    """A worker of these queues has started. Raises RedisError."""
     keys = [f"{FAILED_STARTS}{name}" for name in queues]
     connection().delete(*keys, *(f"{key}:count" for key in keys))
 
@@ -173,8 +178,10 @@ class Steadiness:
         self._since = -float("inf")
 
     def note(self, renewal: Renewal) -> None:
+        """What came of the last renewal."""
         if renewal is not Renewal.IN_TIME:
             self._since = time.monotonic()
 
     def may_judge(self) -> bool:
+        """Whether all renewals of the last VELO_LEASE seconds came in time."""
         return time.monotonic() - self._since > settings.VELO_LEASE

@@ -15,10 +15,12 @@ class JSONSerializer:
 
     @staticmethod
     def dumps(value: Any) -> bytes:
+        """UTF-8 JSON. Raises TypeError for a value that JSON can't represent."""
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
     @staticmethod
     def loads(data: bytes) -> Any:
+        """Raises ValueError for bytes that aren't JSON."""
         return orjson.loads(data)
 
 

@@ -51,6 +51,8 @@ class PlannedVersion:
 
 @dataclass(frozen=True)
 class PlannedModel:
+    """A model in the plan, with its versions by name."""
+
     name: str
     kind: str
     follows_environment: bool  # each worker serves the version it was started with
@@ -69,19 +71,24 @@ class PlannedModel:
 
 @dataclass(frozen=True)
 class Plan:
+    """All models and versions, as the database had them when the plan was published."""
+
     default: str | None = None  # the model that /transform asks
     models: Mapping[str, PlannedModel] = field(default_factory=dict)
 
     def version(self, label: str) -> PlannedVersion | None:
+        """The version with this label, "name@version"; None if the plan has no such version."""
         name, _, version = label.rpartition("@")
         model = self.models.get(name)
         return model.versions.get(version) if model else None
 
     def to_json(self) -> str:
+        """The form in which Redis holds it. Equal plans give equal strings."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, raw: str | bytes) -> "Plan":
+        """Raises ValueError, KeyError or TypeError if `raw` isn't what `to_json` gave."""
         kept = json.loads(raw)
         return cls(
             default=kept["default"],

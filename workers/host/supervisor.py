@@ -55,6 +55,7 @@ class Supervisor:
         self._keepers: dict[Program, asyncio.Task[None]] = {}
 
     def start(self, program: Program) -> None:
+        """Keep the program running from now on."""
         self._keepers[program] = asyncio.create_task(self._keep(program))
 
     def stop_on_signals(self, first: Callable[[], object], second: Callable[[], object]) -> None:
@@ -72,10 +73,12 @@ class Supervisor:
             asyncio.get_running_loop().add_signal_handler(signum, stop)
 
     async def until_stopped(self) -> None:
+        """Wait for the first signal."""
         await self._stopping.wait()
 
     @property
     def stopping(self) -> bool:
+        """Whether the stop has begun."""
         return self._stopping.is_set()
 
     async def stop(self, *stages: list[Program]) -> None:

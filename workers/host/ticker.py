@@ -25,6 +25,7 @@ class Ticker(threading.Thread):
         self._failing = False
 
     def run(self) -> None:
+        """The thread's work; `start` calls it."""
         self.tick()
         while not self._ended.wait(self.interval):
             self.tick()
@@ -34,6 +35,7 @@ class Ticker(threading.Thread):
         connections.close_all()
 
     def tick(self) -> None:
+        """Do the work once. An error is logged, not raised."""
         try:
             close_old_connections()
             self._work()

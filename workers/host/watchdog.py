@@ -45,6 +45,7 @@ class Watchdog:
                 del self._ends[step]
 
     def look(self) -> None:
+        """Kill this process with SIGKILL if a step is over its time."""
         now = time.monotonic()
         paused = now - self._looked
         self._looked = now

@@ -29,6 +29,8 @@ MINUTES_KEPT = 60  # of durations, in memory, while they can't be written
 
 
 class Key(NamedTuple):
+    """What durations are summed by."""
+
     minute: datetime
     stage: str
     label: str  # of the model version, "name@version"
@@ -42,6 +44,7 @@ class Measured:
     failed: int = 0  # requests without an answer
 
     def merge(self, other: "Measured") -> None:
+        """Add the other's durations and failures to these."""
         self.histogram.merge(other.histogram)
         self.failed += other.failed
 

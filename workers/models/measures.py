@@ -16,6 +16,8 @@ class LatencySample(models.Model):
     """How long one stage took in one minute with one version, over all processes."""
 
     class Stage(models.TextChoices):
+        """Which part of a request's time."""
+
         QUEUE = "queue"  # from enqueue to the worker's start
         MODEL = "model"  # in the model
         RESPONSE = "response"  # from HTTP in to HTTP out

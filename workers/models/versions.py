@@ -80,6 +80,8 @@ class ModelVersion(models.Model):
     """One set of weights, with how they are to be used. `workers.lifecycle` moves it on."""
 
     class State(models.TextChoices):
+        """Where a version stands; docs/models.md shows the transitions."""
+
         REGISTERED = "registered"  # known; not checked yet
         CHECKING = "checking"  # a worker loads it and tries it out
         READY = "ready"  # passed its checks: it may be activated
@@ -163,6 +165,8 @@ class Change(models.Model):
     """The audit trail: every change of what serves, with user, reason and result. Never deleted."""
 
     class Action(models.TextChoices):
+        """What was decided."""
+
         ACTIVATE = "activate"
         ROLLBACK = "rollback"
         CANARY = "canary"  # a share of the requests; 0: it is over
@@ -171,6 +175,8 @@ class Change(models.Model):
         REGISTER = "register"
 
     class Outcome(models.TextChoices):
+        """What came of it. Only a pending change may still end otherwise."""
+
         PENDING = "pending"  # workers are loading it
         DONE = "done"
         FAILED = "failed"  # nothing has changed; `detail` says why

@@ -21,6 +21,7 @@ class WorkerQuerySet(QuerySet["Worker"]):
         return Q(last_seen__gt=fresh) & seen_since & ~Q(state__in=Worker.ENDED)
 
     def alive(self) -> "WorkerQuerySet":
+        """Workers with a beat within VELO_LEASE seconds that haven't ended."""
         return self.filter(self._living())
 
     def holding(self, label: str) -> "WorkerQuerySet":
@@ -57,6 +58,8 @@ class Worker(models.Model):
     """One worker process, alive or not. The process itself writes this row, every second."""
 
     class State(models.TextChoices):
+        """What the worker says it does; a worker that was killed keeps its last state."""
+
         LOADING = "loading"  # reads the model and warms it up
         IDLE = "idle"  # waits for a job
         BUSY = "busy"  # works on one

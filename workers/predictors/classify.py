@@ -30,6 +30,7 @@ class ClassifyPredictor(Encoder):
         self._scores = FORMS.get(problem, softmax)
 
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
+        """Raises InputError unless each input is a string."""
         given = self._shortener.shortened(texts(self.kind, inputs))
         return [
             Encoded(encoding.ids, len(encoding), truncated=bool(encoding.overflowing))
@@ -37,6 +38,7 @@ class ClassifyPredictor(Encoder):
         ]
 
     def predict(self, batch: Sequence[Encoded]) -> list[list[dict[str, Any]]]:
+        """For each text its labels with their scores, the highest score first."""
         return [
             [
                 {"label": self.labels[index], "score": float(scores[index])}
@@ -46,6 +48,7 @@ class ClassifyPredictor(Encoder):
         ]
 
     def problem(self, given: Any, output: Any) -> str:
+        """See Predictor.problem: every label once, with a finite score."""
         try:
             found = sorted(one["label"] for one in output)
             finite = all(math.isfinite(one["score"]) for one in output)

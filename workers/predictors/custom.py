@@ -39,12 +39,14 @@ class CustomPredictor:
         self._model = model
 
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
+        """Raises InputError if an input doesn't match the class's input_schema."""
         for given in inputs:
             if found := _misfit(given, self._takes):
                 raise InputError(f"{self.spec.label} takes no such input: {found}")
         return [Encoded(given, tokens=1, truncated=False) for given in inputs]
 
     def predict(self, batch: Sequence[Encoded]) -> list[Any]:
+        """Raises what the class raises, and TypeError for anything but a list of JSON values."""
         outputs = self._model.predict([encoded.ids for encoded in batch])
         if not isinstance(outputs, list):
             raise TypeError(f"predict has to return a list, not {type(outputs).__name__}")
@@ -53,6 +55,7 @@ class CustomPredictor:
         return outputs
 
     def problem(self, given: Any, output: Any) -> str:
+        """See Predictor.problem: the class's output_schema decides."""
         return _misfit(output, self._gives)
 
     def warm_up(self) -> None:

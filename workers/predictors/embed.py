@@ -33,6 +33,7 @@ class EmbedPredictor(Encoder):
             )
 
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
+        """Puts the prompt before each text. Raises InputError unless each input is a string."""
         given = texts(self.kind, inputs)
         if self.layout.lower_case:
             given = [text.lower() for text in given]
@@ -43,6 +44,7 @@ class EmbedPredictor(Encoder):
         ]
 
     def predict(self, batch: Sequence[Encoded]) -> Sequence[Vector]:
+        """Vectors of shape (texts, dimensions), float32."""
         found = self.forward(batch)[:, : self.dimensions]
         if self.layout.normalize:
             norms = numpy.linalg.norm(found, axis=1, keepdims=True)
@@ -50,6 +52,7 @@ class EmbedPredictor(Encoder):
         return cast(Sequence[Vector], found.copy())  # the engine may use its buffer again
 
     def problem(self, given: Any, output: Any) -> str:
+        """See Predictor.problem: finite numbers, as many as `dimensions`."""
         return vectors.problem(output, self.dimensions)
 
 

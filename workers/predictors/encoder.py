@@ -87,6 +87,7 @@ class Encoder(ABC):
         return padded, mask, kinds
 
     def forward(self, batch: Sequence[Encoded]) -> Outputs:
+        """The engine's outputs for the batch, padded to its longest input."""
         return self.engine.forward(*self.arrays(batch))
 
     def choose_engine(self, model: torch.Computed, threads: int) -> None:
@@ -102,6 +103,7 @@ class Encoder(ABC):
         self.engine, self.engine_chosen = choice.engine, choice.reason
 
     def warm_up(self) -> None:
+        """Also measures `call_tokens`, the fixed cost of a model call."""
         for text in WARM_UP:
             self.predict(self.encode([self.like(text, text)]))
         # Two points on the line from padded tokens to seconds. In turn, since a new shape costs

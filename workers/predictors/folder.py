@@ -132,6 +132,7 @@ def _optional(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
+    """Raises ModelError if the file is missing or isn't JSON."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:

@@ -30,6 +30,7 @@ class Spec:
 
     @property
     def label(self) -> str:
+        """ "name@version"."""
         return f"{self.name}@{self.version}"
 
 

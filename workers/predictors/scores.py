@@ -17,4 +17,5 @@ def softmax(logits: Outputs) -> Scores:
 
 
 def sigmoid(logits: Outputs) -> Scores:
+    """Of each logit by itself."""
     return numpy.exp(-numpy.logaddexp(0, -logits.astype(numpy.float64)))

@@ -35,11 +35,13 @@ class SleepPredictor:
         self.seconds = milliseconds / 1000
 
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
+        """Raises InputError unless each input is a string. A character counts as a token."""
         if not all(isinstance(text, str) for text in inputs):
             raise InputError("The kind 'sleep' takes a string.")
         return [Encoded(text, len(text), truncated=False) for text in inputs]
 
     def predict(self, batch: Sequence[Encoded]) -> list[Vector]:
+        """Sleeps for all texts together, then returns a unit vector for each."""
         if self.seconds:
             time.sleep(self.seconds * len(batch))
         return [vector(encoded.ids) for encoded in batch]
@@ -58,10 +60,12 @@ class SleepPredictor:
 
 
 def vector(text: str) -> Vector:
+    """A unit vector of 32 numbers, made from the SHA-256 of the text."""
     digest = hashlib.sha256(text.encode()).digest()
     vector = numpy.frombuffer(digest, dtype=numpy.uint8).astype(numpy.float32) - 127.5
     return vector / numpy.linalg.norm(vector)
 
 
 def load(spec: Spec, threads: int) -> SleepPredictor:
+    """Raises ModelError."""
     return SleepPredictor(spec)

@@ -68,6 +68,7 @@ class Answers:
         self._pending.result()
 
     def close(self) -> None:
+        """End the thread; what is pending is written first."""
         self._writer.shutdown()
 
     def _write(self, answers: Sequence[Answer], seconds: float) -> None:
@@ -92,6 +93,7 @@ class Answers:
             self._intake.release(answer.claim for answer in answers)
 
     def fail(self, claim: Claim, raised: Raised) -> None:
+        """Let RQ write the failure, and its retry if attempts are left. Logs RedisError."""
         self._failed += 1
         try:
             self._outcomes.fail(claim, raised)

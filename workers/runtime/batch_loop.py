@@ -100,6 +100,7 @@ class BatchLoop:
         self._claimer = ThreadPoolExecutor(1, thread_name_prefix="worker claims")
 
     def take_one_at_a_time(self) -> None:
+        """From now on a window is one job."""
         self._window = self._limit = 1
 
     def stop(self) -> None:
@@ -107,6 +108,7 @@ class BatchLoop:
         self._stopping = True
 
     def close(self) -> None:
+        """End the thread that claims ahead."""
         self._claimer.shutdown()
 
     def claim(self) -> list[Claim]:

@@ -84,6 +84,7 @@ class Fleet:
 
     @property
     def plan(self) -> Plan | None:
+        """As last read; None before the first."""
         return self._plan
 
     def runner_for(self, name: str) -> Runner | None:

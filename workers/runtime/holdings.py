@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 
 class State(StrEnum):
+    """Where a version is in a worker."""
+
     LOADING = "loading"  # is read and warmed up, beside the serving versions
     READY = "ready"  # takes requests
     LEAVING = "leaving"  # takes no more; what it has in hand is finished
@@ -40,9 +42,11 @@ class Held:
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def became(self, state: State, error: str = "") -> "Held":
+        """A copy in another state, from now on."""
         return replace(self, state=state, error=error, since=datetime.now(UTC))
 
     def to_json(self) -> dict[str, Any]:
+        """As the worker's row keeps it."""
         runner = self.runner
         return {
             "state": self.state.value,

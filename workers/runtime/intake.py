@@ -46,6 +46,7 @@ class Intake:
         return self._rounds
 
     def begin_round(self) -> None:
+        """The worker comes back for more with nothing in hand."""
         self._rounds += 1
 
     def stop(self) -> None:

@@ -58,6 +58,7 @@ class Lease:
 
     @property
     def is_held(self) -> bool:
+        """Whether this worker is registered, and so may claim jobs."""
         return self._registration is not None
 
     def may_judge(self) -> bool:

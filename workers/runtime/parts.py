@@ -30,6 +30,8 @@ class Glue(Registry, Outcomes, Protocol):
 
 @dataclass(frozen=True)
 class Parts:
+    """What a worker is made of; docs/how-it-works.md shows the whole."""
+
     intake: Intake
     lease: Lease
     answers: Answers
@@ -45,6 +47,7 @@ class Parts:
         self.intake.stop()
 
     def close(self) -> None:
+        """End the threads of the parts."""
         self.loop.close()
         self.answers.close()
 

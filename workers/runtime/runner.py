@@ -74,6 +74,7 @@ class Runner:
         self._threads = 0
 
     def use_threads(self, threads: int) -> None:
+        """Compute with this many threads from now on."""
         if threads != self._threads:
             self.predictor.use_threads(threads)
             self._threads = threads
@@ -133,6 +134,7 @@ class Runner:
         return likeness
 
     def compare_failed(self, answered: Mapping[str, Any]) -> None:
+        """Record that the shadow gave no answer."""
         self._recorder.comparisons.add(self.label, answered["to"], None)
 
     def record_waits(self, waits: Sequence[float]) -> None:

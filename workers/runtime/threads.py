@@ -13,6 +13,7 @@ class Threads:
 
     @property
     def count(self) -> int:
+        """Threads that a model in this worker computes with."""
         return self._count
 
     def share_with(self, workers: int) -> None:

@@ -210,6 +210,7 @@ class Likeness:
 
     @property
     def count(self) -> int:
+        """Number of similarities."""
         return self.counts.total()
 
     @property
@@ -218,11 +219,13 @@ class Likeness:
         return self.total / self.count if self.count else None
 
     def add(self, similarity: float) -> None:
+        """Count one similarity, from -1 to 1."""
         self.counts[RANGES[bisect_right(EDGES, similarity)]] += 1
         self.total += similarity
         self.least = similarity if self.least is None else min(self.least, similarity)
 
     def merge(self, other: "Likeness") -> None:
+        """Add the other's counts to these."""
         self.counts.update(other.counts)
         self.total += other.total
         self.least = min((it.least for it in (self, other) if it.least is not None), default=None)
@@ -233,6 +236,7 @@ class Likeness:
         return {name: counts.get(name, 0) / count for name in RANGES} if count else {}
 
     def to_json(self) -> dict[str, Any]:
+        """What `__init__` takes back. Any thread may call it."""
         # Copied in one step: another thread may be adding.
         counts = dict(self.counts)
         counts = {name: counts[name] for name in RANGES if name in counts}

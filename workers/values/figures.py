@@ -20,6 +20,7 @@ class BatchFigures:
 
     @classmethod
     def sum(cls, several: Iterable[Mapping[str, Any]]) -> "BatchFigures":
+        """Of several, each as `to_json` gives it."""
         total = cls()
         for kept in several:
             other = cls(kept)
@@ -36,6 +37,7 @@ class BatchFigures:
 
     @property
     def count(self) -> int:
+        """Number of batches."""
         return self.sizes.total()
 
     @property
@@ -50,6 +52,7 @@ class BatchFigures:
         return 1 - self.tokens / self.padded if self.padded else None
 
     def to_json(self) -> dict[str, Any]:
+        """What `__init__` takes back."""
         return {"sizes": self._sizes(), "tokens": self.tokens, "padded": self.padded}
 
     def for_people(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class Histogram:
 
     @property
     def count(self) -> int:
+        """Number of durations."""
         return self.buckets.total()
 
     @property
@@ -32,11 +33,13 @@ class Histogram:
         return self.total / self.count if self.count else None
 
     def add(self, seconds: float) -> None:
+        """Count one duration, in seconds."""
         seconds = max(seconds, SHORTEST)
         self.buckets[math.ceil(math.log(seconds, GROWTH))] += 1
         self.total += seconds
 
     def merge(self, other: "Histogram") -> None:
+        """Add the other's durations to these."""
         self.buckets.update(other.buckets)
         self.total += other.total
 
@@ -53,4 +56,5 @@ class Histogram:
         return 2 * GROWTH**bucket / (GROWTH + 1)
 
     def to_json(self) -> dict[str, int]:
+        """Bucket number, as a string, to count; `__init__` takes it back."""
         return {str(bucket): n for bucket, n in sorted(self.buckets.items())}

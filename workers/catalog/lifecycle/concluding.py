@@ -87,6 +87,7 @@ def conclude() -> None:
 
 
 def end(change: Change, outcome: Outcome, detail: str = "") -> None:
+    """Close a pending change, once; DONE also activates its version. Raises Refused."""
     with transaction.atomic():
         models = all_locked()
         model = models[change.model_id]

@@ -8,6 +8,7 @@ from workers.models import ModelVersion, ServedModel, Worker
 
 
 def must_be_servable(version: ModelVersion) -> None:
+    """Raises Refused unless the version has passed its check."""
     version.refresh_from_db(fields=["state", "reason", "checked_at"])
     if version.state in SERVABLE:
         return

@@ -62,6 +62,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
+    """The engine that serves, and why."""
+
     engine: Engine
     reason: str
 

@@ -30,6 +30,8 @@ CORE = openvino.Core()
 
 
 class OpenVINOEngine:
+    """Computes with OpenVINO, on a CPU."""
+
     # It generates code for each shape. With every length a shape of its own, a worker grew by
     # 160 MB in its first minute and wasn't faster.
     multiple = 4
@@ -43,11 +45,13 @@ class OpenVINOEngine:
         self.use_threads(threads)
 
     def forward(self, *inputs: Tokens) -> Outputs:
+        """`inputs`: (texts, tokens) each. The next call overwrites the outputs."""
         outputs = self._request.infer(dict(enumerate(inputs)), share_inputs=True)
         found: Outputs = outputs[0]
         return found
 
     def use_threads(self, threads: int) -> None:
+        """Compiles the model again if the number changes."""
         if threads == self._threads:
             return
         compiled = CORE.compile_model(

@@ -31,6 +31,7 @@ class Pooled(Computed):
         self.pooling = pooling  # as in folder.Layout
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """`ids`, `mask`: (texts, tokens), int64."""
         hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         if self.pooling == "cls":
             return hidden[:, 0]
@@ -61,6 +62,8 @@ class Tagged(Computed):
 
 
 class TorchEngine:
+    """Computes with torch, on a CPU or a GPU."""
+
     multiple = 1
 
     def __init__(self, model: Computed, dtype: str, device: str) -> None:
@@ -73,15 +76,18 @@ class TorchEngine:
 
     @torch.inference_mode()
     def forward(self, *inputs: Tokens) -> Outputs:
+        """`inputs`: (texts, tokens) each; the outputs as float32, on the CPU."""
         outputs = self._model(*(torch.from_numpy(one).to(self._device) for one in inputs))
         found: Outputs = outputs.cpu().numpy()
         return found
 
     def use_threads(self, threads: int) -> None:
+        """Of the whole process: torch knows no others."""
         torch.set_num_threads(threads)
 
 
 def best_device() -> str:
+    """A GPU if torch finds one, otherwise the CPU."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
