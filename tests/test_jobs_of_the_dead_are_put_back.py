@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -86,28 +87,47 @@ def test_a_job_that_another_worker_has_meanwhile_stays_with_it() -> None:
     assert queue().count == 0
 
 
-def test_a_job_claimed_at_the_last_moment_is_not_left_behind(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Between the look at what a worker has and the step that takes it away."""
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """What happens once, between the look at a worker's jobs and the step that takes them away."""
+    look = connection().smembers
+
+    def happens(what: Callable[[], object]) -> None:
+        def look_and_then(key: str) -> Any:
+            found = look(key)
+            monkeypatch.undo()
+            what()
+            return found
+
+        monkeypatch.setattr(connection(), "smembers", look_and_then)
+
+    return happens
+
+
+def test_a_job_claimed_at_the_last_moment_is_not_left_behind(meanwhile: Any) -> None:
     [first] = in_hand("w", "a")
     dies("w")
     second = enqueue("b")
-    seen = connection().smembers
 
-    def and_then_claims(key: str) -> Any:
-        found = seen(key)
+    def claims_another() -> None:
         lease_lasts("w", 5)
         claims.claim(connection(), "w", [queue()], 1)
         dies("w")
-        monkeypatch.undo()
-        return found
 
-    monkeypatch.setattr(connection(), "smembers", and_then_claims)
+    meanwhile(claims_another)
     assert rescue() == []  # look again
     [loss] = rescue()
     assert loss.rescued == 2
     assert queue().job_ids == [first.id, second.id]
+
+
+def test_a_lease_renewed_at_the_last_moment_saves_a_workers_jobs(meanwhile: Any) -> None:
+    [job] = in_hand("w", "a")
+    dies("w")
+    meanwhile(lambda: lease_lasts("w", 5))
+    assert rescue() == []
+    assert job.get_status() == JobStatus.STARTED
+    assert registered() == ["w"]
 
 
 # --- poison ---------------------------------------------------------------------------------------
