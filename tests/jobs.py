@@ -1,5 +1,7 @@
 """Jobs as the web process enqueues them."""
 
+from typing import Any
+
 from django.conf import settings
 from rq.job import Job
 
@@ -8,6 +10,7 @@ from workers.broker import claims, leases
 from workers.broker import enqueue as broker
 from workers.broker.claims import Claim
 from workers.broker.connection import connection, queue
+from workers.broker.enqueue import NewJob
 from workers.broker.leases import Registration
 from workers.broker.names import EVERYBODY, QUEUE, leases_key
 from workers.broker.wire import JSONSerializer
@@ -29,6 +32,15 @@ def claim(worker: str, *queues: str, limit: int = 32) -> list[Claim]:
     live(worker, *queues)
     names = queues or (QUEUE,)
     return claims.claim(connection(), worker, [queue(name) for name in names], limit)
+
+
+def waiting(label: str, data: Any = "text", **fields: Any) -> str:
+    """A job in the queue of this version, which somebody serves; its id. It doesn't expire."""
+    live("a test", label)
+    job = NewJob(label, data, f"infer: {data}", 30, **fields)
+    assert broker.enqueue(label, [job]).admitted
+    connection().persist(Job.key_for(job.id))
+    return job.id
 
 
 def enqueue(text: str) -> Job:

@@ -13,12 +13,16 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from tests.jobs import waiting
 from tests.rows import PASSED, a_model, a_version, a_worker, holding
+from workers.admin.addresses import action_page, job_page, queue_page
 from workers.models import (
     Change,
     GoldenInput,
+    Intervention,
     LatencySample,
     ModelVersion,
+    Queue,
     ServedModel,
     ShadowComparison,
     Worker,
@@ -26,7 +30,7 @@ from workers.models import (
 
 pytestmark = [pytest.mark.usefixtures("redis"), pytest.mark.django_db]
 
-PAGES = (User, Group, ServedModel, ModelVersion, Worker, LatencySample, Change)
+PAGES = (User, Group, ServedModel, ModelVersion, Worker, LatencySample, Change, Intervention)
 MANY = 200
 
 
@@ -61,6 +65,10 @@ def grow(numbers: range) -> None:
         Change.objects.create(
             **{**fields, "model": first, "to_version": beside}, action="shadow", by="a", reason="r"
         )
+        label = beside.label
+        Intervention.objects.create(action="empty", queue=label, by="anna", reason="a test")
+        waiting("m0@1")
+        waiting(label)
         User.objects.create(username=f"u{number}").groups.add(
             Group.objects.create(name=f"g{number}")
         )
@@ -78,15 +86,17 @@ def asked(client: Client, url: str, **headers: Any) -> list[str]:
 
 
 def test_there_is_a_row_here_for_each_table_of_the_admin() -> None:
-    ours = {model for model in admin.site._registry if model._meta.app_label != "django_rq"}
-    assert ours == set(PAGES)
+    assert set(admin.site._registry) == {*PAGES, Queue}
 
 
 def test_a_page_asks_as_often_for_many_rows_as_for_one(superuser: Client) -> None:
     grow(range(1))
+    job = waiting("m0@1")
     first = {model: model._default_manager.order_by("pk")[0] for model in PAGES}
     lists = [address(model) for model in PAGES]
     urls = [*lists, *(address(model, row) for model, row in first.items())]
+    urls += [address(Queue), queue_page("m0@1"), job_page("m0@1", job)]
+    urls += [action_page("m0@1", "cancel", [job]), action_page("m0@1", "empty")]
     urls += [f"{address(LatencySample)}?since=24", f"{address(Worker)}?health=alive&holds=m0%401"]
     for url in urls:
         asked(superuser, url)  # what is asked once in a process doesn't count

@@ -103,8 +103,8 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "workers.apps.QueuesConfig",
-    "workers.apps.WorkersConfig",
+    "workers.apps.WorkersConfig",  # before django_rq: its `rqstats` lists the queues of versions
+    "django_rq",
     "inference",
 ]
 
@@ -242,6 +242,7 @@ RQ = {
     "WORKER_CLASS": "workers.worker.InferenceWorker",
     "COMMIT_MODE": "auto",  # the default mode defers `enqueue` inside a transaction
 }
+RQ_SHOW_ADMIN_LINK = False  # its pages let any staff user in; workers/admin/queues.py has its own
 
 # --- REST framework ---------------------------------------------------------------------------
 

@@ -1,9 +1,8 @@
-"""The names under which the admin shows the engine room and RQ's own pages."""
+"""The name under which the admin shows the engine room."""
 
 from importlib import import_module
 
 from django.apps import AppConfig
-from django_rq.apps import DjangoRqAdminConfig
 
 from workers.broker import wire
 
@@ -15,7 +14,3 @@ class WorkersConfig(AppConfig):
     def ready(self) -> None:
         import_module("workers.checks")
         wire.insist()
-
-
-class QueuesConfig(DjangoRqAdminConfig):
-    verbose_name = "Queues and jobs"

@@ -1,5 +1,5 @@
-"""The admin pages: models and versions, decisions, live workers, latency."""
+"""The admin pages: models and versions, decisions, live workers, queues and jobs, latency."""
 
-from workers.admin import audit, latency, models, versions, workers
+from workers.admin import audit, interventions, latency, models, queues, versions, workers
 
-__all__ = ["audit", "latency", "models", "versions", "workers"]
+__all__ = ["audit", "interventions", "latency", "models", "queues", "versions", "workers"]

@@ -45,6 +45,12 @@ COLOURS = {
     "running": "waiting",
     "passed": "good",
     "skipped": "ended",
+    # a job's
+    "queued": "waiting",
+    "started": "active",
+    "finished": "good",
+    "successful": "good",
+    "canceled": "ended",
     # a version's beside the active one
     "canary": "waiting",
     "shadow": "ended",

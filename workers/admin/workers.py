@@ -6,11 +6,10 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django_rq.settings import get_queues_map
 
+from workers.admin.addresses import queue_link
 from workers.admin.look import (
     NOTHING,
     Window,
@@ -88,7 +87,6 @@ class WorkerAdmin(Window):
         "health",
         "seen",
         "holds",
-        "queue_links",
         "node",
         "done",
         "failed",
@@ -153,16 +151,8 @@ class WorkerAdmin(Window):
 
     @admin.display(description="queues")
     def queue_links(self, worker: Worker) -> str:
-        known = get_queues_map()
-        return format_html_join(
-            ", ",
-            '<a href="{}">{}</a>',
-            (
-                (reverse("admin:django_rq_jobs", args=[known[name]]), name)
-                for name in worker.queues.split(",")
-                if name in known
-            ),
-        )
+        links = ((queue_link(name),) for name in worker.queues.split(",") if name)
+        return format_html_join(", ", "{}", links)
 
     @admin.display(description="done", ordering="jobs_done")
     def done(self, worker: Worker) -> int:

@@ -1,6 +1,6 @@
 """This process's connections to Redis, the queues there, and the scripts that the server runs.
 
-The keys and fields are RQ's own, so that `rq info`, django-rq's pages and `Job.fetch` read them.
+The keys and fields are RQ's own, so that `rq info` and `Job.fetch` read them.
 """
 
 from functools import cache

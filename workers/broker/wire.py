@@ -27,6 +27,6 @@ class JSONSerializer:
 def insist() -> None:
     """Make RQ take this serializer also where it is told of none and would take pickle.
 
-    So it is on django-rq's page of a worker, where a job could run code in the web process.
+    So it is wherever RQ's tools make a job or a worker by themselves: a pickle could run code.
     """
     serializers.PickleSerializer = JSONSerializer  # type: ignore[assignment]

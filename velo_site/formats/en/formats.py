@@ -1,4 +1,4 @@
-"""Dates that sort, as RQ's pages write them too."""
+"""Dates that sort."""
 
 DATE_FORMAT = "Y-m-d"
 DATETIME_FORMAT = "Y-m-d H:i:s"
