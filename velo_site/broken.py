@@ -35,7 +35,8 @@ def _file(error: OSError) -> str | None:
     if error.errno in FULL:
         return f"The disk of {path} is full. Free some space there, then start again."
     if error.errno in FORBIDDEN and _is_state(path):
-        return _forbidden(path, error.strerror or "")
+        inside = path.is_relative_to(state.folder())
+        return _forbidden(state.folder() if inside else path, error.strerror or "")
     return None
 
 
@@ -47,8 +48,8 @@ def _is_state(path: Path) -> bool:
 
 def _forbidden(path: Path, why: str) -> str:
     return (
-        f"{path} can't be written: {why}. Let the user {getpass.getuser()} write there, or name "
-        "another folder in VELO_VAR."
+        f"{path} can't be written: {why}. Make it writable for the user {getpass.getuser()}, or "
+        "name another folder in VELO_VAR."
     )
 
 

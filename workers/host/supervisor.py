@@ -81,6 +81,10 @@ class Supervisor:
         """Whether the stop has begun."""
         return self._stopping.is_set()
 
+    def last_line(self, program: Program) -> str:
+        """What it printed last in its latest run; empty if it printed nothing."""
+        return next(reversed(self._last_lines.get(program, ())), "")
+
     async def stop(self, *stages: list[Program]) -> None:
         """End the programs of one stage together, then the programs of the next stage."""
         self._stopping.set()

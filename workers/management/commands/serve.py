@@ -67,7 +67,7 @@ class Command(BaseCommand):
         try:
             for program in valkey:
                 supervisor.start(program)
-            if await self._redis_answers(supervisor, VALKEY_START if valkey else REDIS_ANSWERS):
+            if await self._redis_answers(supervisor, *valkey):
                 await asyncio.to_thread(self._set_up)
                 for program in (*web, *workers):
                     supervisor.start(program)
@@ -78,17 +78,19 @@ class Command(BaseCommand):
             await supervisor.stop(web, workers, valkey)
             self._say("stopped")
 
-    async def _redis_answers(self, supervisor: Supervisor, within: float) -> bool:
+    async def _redis_answers(self, supervisor: Supervisor, valkey: Program | None = None) -> bool:
         """False if we are told to stop first. Raises CommandError."""
-        give_up = time.monotonic() + within
+        give_up = time.monotonic() + (VALKEY_START if valkey else REDIS_ANSWERS)
         while not supervisor.stopping:
             try:
                 await asyncio.to_thread(connection().ping)
                 return True
             except RedisError as error:
                 if time.monotonic() > give_up:
+                    said = supervisor.last_line(valkey) if valkey else ""
                     raise CommandError(
                         f"No Redis or Valkey answers at {_without_password()}: {error}"
+                        + (f" Valkey's last words: {said}" if said else "")
                     ) from error
             await asyncio.sleep(POLL)
         return False
