@@ -13,8 +13,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PLACES = ("*.md", "docs/*.md")
-ALLOWED: frozenset[str] = frozenset()
+PLACES = (
+    "*.md",
+    "docs/*.md",
+    "velo_site/**/*.py",
+    "inference/**/*.py",
+    "workers/**/*.py",
+    "workers/**/*.lua",
+    "templates/**/*.html",
+    "locustfile.py",
+    "Makefile",
+    "Dockerfile",
+    "docker-compose.yml",
+    "pyproject.toml",
+)
+ALLOWED = frozenset(
+    {
+        # Help texts of the tables: a new wording is a new migration.
+        '"default", default=False, help_text="/transform asks this one."',
+        'help_text="Until a person activates a version, each worker serves the one it is started "',
+        'help_text="The one that was active before: a rollback goes there.",',
+        (
+            'help_text="Empty: the next version that is checked fills it in, and later ones must '
+            'agree.",'
+        ),
+        'help_text="The first of those it holds.",',
+    }
+)
 
 START = r"(?:^|[.:;!|]|[-*]\s)\s*"  # of a sentence; code is masked with |
 # What follows a pronoun, but not a numeral or a determiner: "the one that", "the old one."
