@@ -1,4 +1,4 @@
-"""The audit trail of queues: who emptied, requeued, canceled or deleted what, and why."""
+"""The audit trail of queues: each emptying, requeue, cancellation and deletion, with its reason."""
 
 from django.contrib import admin
 from django.utils.html import format_html_join

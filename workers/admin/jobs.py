@@ -1,4 +1,4 @@
-"""What the page of a job shows; its input and answers only to those who may read them."""
+"""What the page of a job shows; its input and answers only with the permission to read them."""
 
 from collections.abc import Iterator
 from typing import Any

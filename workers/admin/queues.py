@@ -52,7 +52,7 @@ class QueueAdmin(Page):
         return False
 
     def _guarded(self, view: View) -> View:
-        """Only for those who may see queues; and Redis may be away."""
+        """Only with the permission to see queues; and Redis may be away."""
 
         @wraps(view)
         def guarded(request: HttpRequest, **names: str) -> HttpResponse:

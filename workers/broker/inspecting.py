@@ -124,8 +124,8 @@ def _counted(place: Place, answers: Any) -> int:
 
 
 def listed(queue: str, place: Place, first: int, most: int) -> list[str]:
-    """Ids of up to `most` jobs from the position `first` on: those that wait in the order in which
-    they are done, those that have ended the latest first."""
+    """Ids of up to `most` jobs from the position `first` on: waiting jobs in the order in which
+    they are done, ended jobs the latest first."""
     redis, key = connection(), place.key(queue)
     if place is Place.QUEUED:
         found = cast(list[bytes], redis.lrange(key, first, first + most - 1))
@@ -134,7 +134,7 @@ def listed(queue: str, place: Place, first: int, most: int) -> list[str]:
         found = cast(
             list[bytes], redis.zrevrangebyscore(key, "+inf", f"({now}", start=first, num=most)
         )
-        if len(found) < most:  # then those that are kept for ever
+        if len(found) < most:  # then jobs that are kept for ever
             start = max(0, first - redis.zcount(key, f"({now}", "+inf"))
             more = redis.zrevrangebyscore(key, "(0", "-inf", start, most - len(found))
             found += cast(list[bytes], more)

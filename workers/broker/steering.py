@@ -19,7 +19,7 @@ WAITING = JobStatus.QUEUED, JobStatus.SCHEDULED, JobStatus.DEFERRED
 
 
 def requeue(name: str, ids: Sequence[str]) -> list[str]:
-    """Ask for jobs of this queue again; returns the ids of those that wait there now.
+    """Ask for jobs of this queue again; returns the ids of the jobs that wait there now.
 
     By the clock that deadlines are noted with: see deadlines.is_asked_again.
     """
@@ -60,7 +60,7 @@ def empty(name: str) -> int:
 
 
 def _jobs(name: str, ids: Iterable[str]) -> Iterable[Job]:
-    """Those that are there, and belong to this queue. A job that is claimed meanwhile loses its
+    """Jobs that are there, and belong to this queue. A job that is claimed meanwhile loses its
     answer, since `finish` writes none for a job that isn't started any more."""
     for job_id in ids:
         try:

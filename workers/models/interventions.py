@@ -1,4 +1,4 @@
-"""What people do to queues and jobs, which stand in Redis, and who may."""
+"""What people do to queues and jobs, which are in Redis, and the permissions for it."""
 
 from django.db import models
 from django.db.models import QuerySet
@@ -21,7 +21,7 @@ class Queue(models.Model):
         managed = False
         verbose_name_plural = "queues and jobs"
         default_permissions = ("view",)
-        # The first doesn't begin with "view": who may see everything else may not see this.
+        # The first doesn't begin with "view": a user who may see everything else may not see this.
         permissions = [
             ("read_job_input", "Can read the inputs and the answers of jobs"),
             ("empty_queue", "Can empty a queue"),
@@ -35,7 +35,7 @@ class Queue(models.Model):
 
 
 class Intervention(models.Model):
-    """The audit trail of queues: who did what to which jobs, when, and why. Never deleted."""
+    """The audit trail of queues: each action with its user, jobs and reason. Never deleted."""
 
     class Action(models.TextChoices):
         EMPTY = "empty"  # all waiting jobs of a queue are deleted
