@@ -42,6 +42,7 @@ def test_what_is_in_hand_is_finished_and_not_one_job_more_runs(
     later = []
 
     def suspend_rq() -> None:
+        letters.before = lambda: None
         suspend(connection())
         later.extend(enqueue(text) for text in "xyz")
 
