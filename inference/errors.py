@@ -1,6 +1,7 @@
 """What can go wrong, and the one shape in which a caller hears of it (RFC 9457).
 
 APIError
+├── 400 BadRequest           the request can be read in two ways, or its host isn't known
 ├── 400 InvalidJSON          the body isn't JSON
 ├── 400 InvalidEncoding      the body isn't compressed as its Content-Encoding says
 ├── 400 NotAString           the body is JSON, but not a string, and the model takes a string
@@ -20,6 +21,7 @@ APIError
 ├── 429 ClientShare          the address has VELO_CLIENT_MAX inputs here already
 ├── 500 ModelFailed          every attempt of the job raised
 ├── 500 Poisonous            workers crashed while they had the job
+├── 500 ServerError          nobody has thought of it
 ├── 503 NoWorker             no live worker serves the model
 ├── 503 Suspended            RQ is suspended: workers take no jobs
 ├── 503 QueueAway            Redis can't be reached, or refuses to be written to
@@ -27,7 +29,7 @@ APIError
 ├── 503 DatabaseAway         the database can't be reached, and nothing is known without it
 └── 504 DeadlinePassed       no answer within the time that the request has
 
-The framework's own errors (403, 404, 405, 500) take the same shape.
+The framework's own errors (403, 404, 405) take the same shape.
 """
 
 import logging
@@ -73,6 +75,13 @@ class APIError(exceptions.APIException):
     @property
     def headers(self) -> dict[str, str]:
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+
+class BadRequest(APIError):
+    status_code = 400
+    default_code = "bad_request"
+    title = "The request can't be read"
+    example = "The request has more than one Host. Send one."
 
 
 class InvalidJSON(APIError):
@@ -243,6 +252,13 @@ class Poisonous(APIError):
     )
 
 
+class ServerError(APIError):
+    status_code = 500
+    default_code = "server_error"
+    title = "The server failed"
+    example = "An error of the server's own. Its log says more."
+
+
 class NoWorker(APIError):
     status_code = 503
     default_code = "no_worker"
@@ -336,8 +352,11 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
 
 
 def _plain(status: HTTPStatus, code: str, detail: str) -> HttpResponse:
-    body = problem(status, code, status.phrase, detail)
-    return HttpResponse(orjson.dumps(body), status=status, content_type=MEDIA_TYPE)
+    return _response(problem(status, code, status.phrase, detail))
+
+
+def _response(body: dict[str, Any]) -> HttpResponse:
+    return HttpResponse(orjson.dumps(body), status=body["status"], content_type=MEDIA_TYPE)
 
 
 def _for_people(request: HttpRequest) -> bool:
@@ -348,7 +367,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _for_people(request):
         return defaults.bad_request(request, exception)
     detail = "The request can't be read: is its Host among DJANGO_ALLOWED_HOSTS?"
-    return _plain(HTTPStatus.BAD_REQUEST, "bad_request", detail)
+    return _response(BadRequest(detail).body)
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -368,8 +387,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
         return _database_away(request)
     if _for_people(request):
         return defaults.server_error(request)
-    detail = "An error of the server's own. Its log says more."
-    return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "server_error", detail)
+    return _response(ServerError().body)
 
 
 def _database_away(request: HttpRequest) -> HttpResponse:
@@ -379,7 +397,6 @@ def _database_away(request: HttpRequest) -> HttpResponse:
         page = render_to_string("admin/database_away.html", context)
         response = HttpResponse(page, status=DatabaseAway.status_code)
     else:
-        status = HTTPStatus(DatabaseAway.status_code)
-        response = _plain(status, DatabaseAway.default_code, DatabaseAway.example)
+        response = _response(DatabaseAway().body)
     response["Retry-After"] = str(DatabaseAway.retry_after)
     return response

@@ -2,11 +2,11 @@
 
 from django.urls import path
 from django.views.generic import RedirectView
-from drf_spectacular.renderers import OpenApiJsonRenderer
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularSwaggerView
 from rest_framework.renderers import TemplateHTMLRenderer
 
 from inference import views
+from inference.openapi import SchemaView
 
 urlpatterns = [
     path("transform", views.TransformView.as_view(), name="transform"),
@@ -22,11 +22,7 @@ urlpatterns = [
     path("stat", views.StatView.as_view(), name="stat"),
     path("health/live", views.LiveView.as_view(), name="live"),
     path("health/ready", views.ReadyView.as_view(), name="ready"),
-    path(
-        "schema",
-        SpectacularAPIView.as_view(renderer_classes=[OpenApiJsonRenderer]),
-        name="schema",
-    ),
+    path("schema", SchemaView.as_view(), name="schema"),
     path(
         "docs",
         SpectacularSwaggerView.as_view(url_name="schema", renderer_classes=[TemplateHTMLRenderer]),

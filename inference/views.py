@@ -9,7 +9,7 @@ from rest_framework.views import APIView
 
 from inference import dispatch, schema, timing
 from inference.choice import Asked
-from inference.errors import InvalidJSON, LengthRequired
+from inference.errors import InvalidJSON
 from inference.serializers import check_timeout
 from workers.metrics.stat import stat
 
@@ -21,8 +21,6 @@ class TransformView(APIView):
     ) -> Response:
         started = time.perf_counter()
         if request.stream is None:
-            if "HTTP_TRANSFER_ENCODING" in request.META:
-                raise LengthRequired
             raise InvalidJSON('The body is empty. Expected JSON, for example the string "Hello!".')
         timeout = check_timeout(request.headers.get("X-Request-Timeout"))
         asked = Asked(model, version, request.headers.get("X-Request-Key"))

@@ -2,7 +2,6 @@
 
 import math
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from axes.models import AccessAttempt
@@ -14,29 +13,12 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 
-HOST_BITS = 64  # of an IPv6 address: the owner of one such address has all with the same first bits
+from inference import callers
 
 
 def address(request: HttpRequest) -> str | None:
-    """Whose wrong passwords are counted together: an IPv4 address or an IPv6 network; None if the
-    server doesn't know.
-
-    Behind a proxy that is trusted this is the last address in X-Forwarded-For, which that proxy
-    has put there; those before it may be the caller's invention.
-    """
-    found = _read(request.META.get("REMOTE_ADDR", ""))
-    if settings.TRUST_PROXY:
-        found = _read(request.headers.get("X-Forwarded-For", "").rpartition(",")[2]) or found
-    if isinstance(found, IPv6Address):
-        found = found.ipv4_mapped or IPv6Address(int(found) >> HOST_BITS << HOST_BITS)
-    return str(found) if found else None
-
-
-def _read(text: str) -> IPv4Address | IPv6Address | None:
-    try:
-        return ip_address(text.strip())
-    except ValueError:
-        return None
+    """Whose wrong passwords are counted together."""
+    return callers.address(request.META)
 
 
 def paused(request: HttpRequest, response: HttpResponse, credentials: Any) -> HttpResponse:

@@ -37,6 +37,7 @@ VELO_REQUEST_TIMEOUT = env.seconds("VELO_REQUEST_TIMEOUT", 30)  # then 504, and 
 VELO_MAX_QUEUE = env.integer("VELO_MAX_QUEUE", 1000, minimum=1)  # inputs waiting; above it 429
 VELO_CLIENT_MAX = env.integer("VELO_CLIENT_MAX", 500)  # inputs of one address; 0: no limit
 VELO_READ_TIMEOUT = env.seconds("VELO_READ_TIMEOUT", 15)  # for the headers, then for the body
+VELO_WRITE_TIMEOUT = env.seconds("VELO_WRITE_TIMEOUT", 15)  # a client may take nothing of an answer
 
 # What a job may take
 VELO_JOB_TIMEOUT = env.integer("VELO_JOB_TIMEOUT", 20, minimum=1)  # seconds one attempt may run
@@ -198,7 +199,7 @@ SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = 30 * 86_400 if HTTPS else 0
 SECURE_REDIRECT_EXEMPT = [r"^health/"]  # probes come over plain HTTP
 TRUST_PROXY = env.boolean("DJANGO_TRUST_PROXY", False)  # a proxy that sets these headers itself
-if TRUST_PROXY:  # and X-Forwarded-For, in login.py and gate.py
+if TRUST_PROXY:  # and X-Forwarded-For, in inference/callers.py
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CSRF_TRUSTED_ORIGINS = env.words("DJANGO_CSRF_TRUSTED_ORIGINS")
 SILENCED_SYSTEM_CHECKS = [

@@ -1,4 +1,4 @@
-"""The WSGI application that the web server runs."""
+"""Django's WSGI application, for `manage.py runserver`; `rsgi.py` is what the web server runs."""
 
 import os
 
@@ -9,10 +9,4 @@ from velo_site.private import keep_private
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "velo_site.settings")
 keep_private()  # whatever server it is that runs us
 
-django = get_wsgi_application()
-
-from inference.ending import end_with_server  # noqa: E402 - these need Django set up
-from inference.gate import Gate  # noqa: E402
-
-application = Gate(django)
-end_with_server()
+application = get_wsgi_application()

@@ -3,19 +3,18 @@
 import asyncio
 import json
 import socket
-import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from inference.gate import Gate
+from inference import sockets
+from inference.gate import HEALTH_PLACES, PAGE_PLACES, Gate, Refusal
 from tests.stack import Answer, Stack, stack
 from tests.waiting import eventually
 
@@ -26,8 +25,10 @@ KNOBS = {"VELO_PREDICTOR": "sleep", "VELO_SLEEP_MS": 1}
 
 @pytest.fixture(scope="module")
 def velo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """As it comes, but for a time limit that a test can wait for."""
-    with stack(tmp_path_factory.mktemp("velo"), VELO_READ_TIMEOUT=3, **KNOBS) as running:
+    """As it comes, but for time limits that a test can wait for."""
+    with stack(
+        tmp_path_factory.mktemp("velo"), VELO_READ_TIMEOUT=3, VELO_WRITE_TIMEOUT=3, **KNOBS
+    ) as running:
         yield running
 
 
@@ -192,29 +193,15 @@ def test_one_address_cannot_take_the_queue_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["/models/m/transform", "/models/m/versions/1/transform"])
 def test_the_addresses_of_models_are_guarded_alike(path: str, settings: Any) -> None:
     settings.VELO_CLIENT_MAX, settings.VELO_MAX_BODY_BYTES = 1, 10
-    inside, go_on = threading.Event(), threading.Event()
-
-    def application(environ: Any, start_response: Any) -> list[bytes]:
-        inside.set()
-        assert go_on.wait(30)
-        return []
-
-    gate = Gate(application)  # type: ignore[arg-type]
-    statuses: list[str] = []
-
-    def ask(length: int = 2) -> None:
-        body = BytesIO(b"1" * length)
-        environ = {"PATH_INFO": path, "CONTENT_LENGTH": str(length), "wsgi.input": body}
-        gate({**environ, "REMOTE_ADDR": "192.0.2.1"}, lambda status, _: statuses.append(status))
-
-    first = threading.Thread(target=ask)
-    first.start()
-    assert inside.wait(30)
-    ask()
-    ask(length=11)
-    go_on.set()
-    first.join()
-    assert [status.split()[0] for status in statuses] == ["429", "413"]
+    gate = Gate()
+    room = gate.room(path)
+    assert room is gate.room("/transform")
+    assert room is not gate.room("/models")
+    assert gate.enter(room, "192.0.2.1", 2) is None
+    for length, status in ((2, 429), (11, 413)):
+        refusal = gate.enter(room, "192.0.2.1", length)
+        assert refusal is not None
+        assert refusal.status == status
 
 
 def test_a_client_that_has_left_gives_its_share_back(tmp_path: Path) -> None:
@@ -236,6 +223,66 @@ def test_a_proxys_clients_are_told_apart_if_it_is_trusted(tmp_path: Path, truste
         assert_refused(refusal, 429, "client_share")
         other = transform(velo, headers=of("198.51.100.2")).status
         assert other == (200 if trusted else 429)
+
+
+def test_clients_that_never_read_hold_no_threads_and_are_cut_off(velo: Stack) -> None:
+    assert velo.get("/schema").status == 200
+    web = Path(f"/proc/{velo.pids('granian')[-1]}")
+
+    def open_files() -> int:
+        return len(list((web / "fd").iterdir()))
+
+    before = open_files()
+    asking = b"GET /schema HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100  # 10 MB of answers
+    with connections(velo, 200, asking):
+        eventually(lambda: open_files() >= before + 200)
+        for _ in range(10):
+            assert velo.get("/health/live").status == 200
+            assert velo.get("/health/ready").status == 200
+            assert len(list((web / "task").iterdir())) < 40
+        assert transform(velo).status == 200
+        eventually(lambda: open_files() < before + 20, seconds=60)
+
+
+def test_the_places_of_others_are_not_those_of_health_checks_and_models() -> None:
+    gate = Gate()
+    pages, health, models = map(gate.room, ("/schema", "/health/live", "/transform"))
+    assert gate.room("/health/ready") is health
+    assert gate.room("/admin/") is gate.room("/nowhere") is pages
+
+    async def crowd() -> list[Refusal | None]:
+        refusals = [
+            gate.enter(pages, f"192.0.2.{number % 3}", 0) for number in range(PAGE_PLACES + 1)
+        ]
+        assert refusals[:-1] == [None] * PAGE_PLACES
+        one = [gate.enter(health, "192.0.2.9", 0) for _ in range(HEALTH_PLACES // 2 + 1)]
+        assert one[:-1] == [None] * (HEALTH_PLACES // 2)
+        others = [gate.enter(health, "192.0.2.8", 0), gate.enter(models, "192.0.2.9", 0)]
+        gate.leave(pages, "192.0.2.0", 200)
+        return [refusals[-1], one[-1], *others, gate.enter(pages, "192.0.2.9", 0)]
+
+    with ThreadPoolExecutor() as aside:  # this thread may have Playwright's event loop
+        full, shared, *let_in = aside.submit(asyncio.run, crowd()).result()
+    assert full is not None
+    assert b'"code":"queue_full"' in full.body
+    assert shared is not None
+    assert b'"code":"client_share"' in shared.body
+    assert let_in == [None, None, None]
+
+
+def test_connections_have_the_time_limit_of_the_socket_that_listens(
+    settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.VELO_WRITE_TIMEOUT = 1.5
+    loop: Any = None  # it isn't needed where the socket is found at once, or not again
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings.PORT = server.getsockname()[1]
+        sockets.limit_writes(loop, tries=0)
+        with socket.create_connection(server.getsockname()), server.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1500
+    assert not caplog.records
+    sockets.limit_writes(loop, tries=0)
+    assert "Answers have no time limit" in caplog.text
 
 
 def test_a_body_over_the_limit_is_refused_unread(velo: Stack) -> None:
