@@ -115,7 +115,7 @@ def measure() -> dict[str, list[dict[str, float]]]:
         with ThreadPoolExecutor(THREADS) as threads:
             for _ in range(ENQUEUED):
                 # Left there, and not waited for: nobody answers.
-                threads.submit(lambda: shared.ask(dispatch._job(QUEUE, "text", 0.0)))
+                threads.submit(lambda: shared.ask([dispatch._job(QUEUE, "text", 0.0)]))
         while redis.llen(queued.key) < ENQUEUED:
             time.sleep(0.001)
 

@@ -11,15 +11,17 @@ from typing import Any, NamedTuple
 
 from inference.errors import NotServing, NoWorker, Suspended, UnknownModel, UnknownVersion
 from workers.broker.leases import Registration
+from workers.broker.names import is_version
 from workers.catalog.plan import Plan, PlannedModel, Share
+from workers.values.version_id import VersionId
 
 SHOWN = 20  # names that an error lists
 SHOWN_CHARS = 100  # of a name that a caller has sent
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a caller says about the model and the version that must answer."""
+class Target:
+    """The model, and perhaps the version, that a caller wants the answer of."""
 
     model: str | None = None  # None: the default one
     version: str | None = None  # pins it
@@ -70,8 +72,12 @@ class Known:
 
     def serving(self, model: PlannedModel) -> list[str]:
         """Its versions that a worker serves."""
-        held = (label.rpartition("@") for label, count in self.holders.items() if count)
-        return sorted(version for name, _, version in held if name == model.name)
+        held = (
+            VersionId.parse(label)
+            for label, count in self.holders.items()
+            if count and is_version(label)
+        )
+        return sorted(one.version for one in held if one.model == model.name)
 
 
 class Point(NamedTuple):
@@ -96,7 +102,7 @@ class Route:
 
 def choose(
     known: Known,
-    asked: Asked,
+    target: Target,
     draw: Callable[[str], Point],
     without: Collection[str] = frozenset(),
 ) -> Route:
@@ -108,13 +114,13 @@ def choose(
         raise Suspended
     if known.plan is None:
         raise known.nobody()
-    model = _model(known.plan, asked.model)
-    if asked.version is not None:
-        return _pinned(known, model, asked.version)
+    model = _model(known.plan, target.model)
+    if target.version is not None:
+        return _pinned(known, model, target.version)
     point = draw(model.name)
-    label = _main(known, model, asked, point.swap, without)
-    answering = known.plan.models.get(label.rpartition("@")[0], model)
-    drawn = point.canary if asked.key is None else _hashed(answering.name, asked.key)
+    label = _main(known, model, target, point.swap, without)
+    answering = known.plan.models.get(VersionId.parse(label).model, model)
+    drawn = point.canary if target.key is None else _hashed(answering.name, target.key)
     canary = _served(known, answering, answering.canary, drawn)
     if canary and canary not in without:
         label = canary
@@ -167,20 +173,20 @@ def not_serving(known: Known, model: PlannedModel, version: str) -> NotServing:
 
 def unanswered(known: Known, label: str) -> NotServing | NoWorker:
     """The error for a pinned version whose last worker has just gone."""
-    name, _, version = label.rpartition("@")
-    model = known.plan.models.get(name) if known.plan else None
-    if model and any(other != version for other in known.serving(model)):
-        return not_serving(known, model, version)
+    wanted = VersionId.parse(label)
+    model = known.plan.models.get(wanted.model) if known.plan else None
+    if model and any(other != wanted.version for other in known.serving(model)):
+        return not_serving(known, model, wanted.version)
     return known.nobody(label)
 
 
 def _main(
-    known: Known, model: PlannedModel, asked: Asked, swap: float, without: Collection[str]
+    known: Known, model: PlannedModel, target: Target, swap: float, without: Collection[str]
 ) -> str:
     """The label, but for the canary's share."""
-    declared = _declared(known, model, every=asked.model is None)
+    declared = _declared(known, model, every=target.model is None)
     if left := {label: count for label, count in declared.items() if label not in without}:
-        return _weighted(left, swap if asked.key is None else _hashed("", asked.key))
+        return _weighted(left, swap if target.key is None else _hashed("", target.key))
     if model.active:
         label = f"{model.name}@{model.active}"
         if label not in without:
@@ -188,7 +194,7 @@ def _main(
     if declared or model.active:
         raise known.nobody(f"{model.name}@{model.active}" if model.active else None)
     nothing = f"{model.name} has no active version, and no worker was started with one."
-    if asked.model is None:
+    if target.model is None:
         raise NoWorker(f"{nothing} Activate one in the admin, or start a worker.")
     raise NotServing(
         f"{nothing} These of its versions can be asked by their own address: "
@@ -206,7 +212,7 @@ def _declared(known: Known, model: PlannedModel, *, every: bool) -> dict[str, in
         return {}
     found = {}
     for label, count in known.declared.items():
-        name = label.rpartition("@")[0]
+        name = VersionId.parse(label).model
         other = known.plan.models.get(name)
         if name == model.name or (every and (other is None or other.follows_environment)):
             found[label] = count

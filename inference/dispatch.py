@@ -1,21 +1,22 @@
-"""Hands an input to the workers and waits for the answer; the only room here that knows RQ."""
+"""Hands inputs to the workers and waits for the answers; only here and in exchange RQ is known."""
 
 import logging
 import time
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from redis.exceptions import RedisError, ResponseError
-from rq.results import Result
 
 from inference import timing
-from inference.choice import Asked, Route, unanswered
+from inference.choice import Route, Target, unanswered
 from inference.errors import (
+    INPUT_ERRORS,
+    APIError,
     DeadlinePassed,
     JobLost,
     ModelFailed,
@@ -23,97 +24,157 @@ from inference.errors import (
     QueueAway,
     QueueFull,
 )
-from inference.exchange import Ended, Lost, Refused, Stranded, exchange
-from inference.kinds import CONTRACTS
+from inference.exchange import Ended, Lost, Outcome, Refused, Stranded, exchange
 from inference.routing import routes
 from workers.broker.connection import must_be_writable
 from workers.broker.enqueue import NewJob, live_workers, withdraw
 from workers.broker.wire import JSONSerializer
 from workers.catalog.plan import Plan
+from workers.predictors import KINDS, InputError
 from workers.values.prediction import Prediction
 
 log = logging.getLogger(__name__)
 
-SUCCESSFUL = str(Result.Type.SUCCESSFUL.value).encode()
 DESCRIBED_CHARS = 80  # of the input, in the admin's list of jobs
-TRIES = (
-    3  # versions that are asked for one request, if no worker serves the first versions any more
-)
+TRIES = 3  # versions that are asked for one request, while no worker serves the ones before
 
 
-def transform(asked: Asked, data: Any, seconds: float) -> Prediction:
-    """The answer to `data` of the model that is asked, if it comes within `seconds`.
+def transform(target: Target, data: Any, seconds: float) -> Prediction:
+    """The answer to one input; see `ask`."""
+    [prediction] = ask(target, [data], seconds)
+    return prediction
 
-    Raises what a kind's check, `choose` and `_prediction` do.
+
+def ask(target: Target, inputs: Sequence[Any], seconds: float) -> list[Prediction]:
+    """The answers to `inputs`, in their order, all by one version, within `seconds` for all.
+
+    They are let in together or not at all; see `enqueue`. The first one that fails fails the
+    request, and what still waits of it is dropped.
+
+    Raises what `Routes.choose` does, and QueueFull, DeadlinePassed, NoWorker and QueueAway. Because
+    of one input: InvalidInput, NotAString, BlankInput, InputTooLong, JobLost, Poisonous and
+    ModelFailed, whose message begins with the input's place, as input[17], if there are several.
     """
     with redis_errors():
-        asking = _ask(asked, data, time.monotonic() + seconds)
+        asking = _ask(target, inputs, time.monotonic() + seconds)
         try:
-            if asking.outcome is None:
-                _drop(asking.job)
-                raise DeadlinePassed(
-                    f"No answer within {seconds:g} s. The job was dropped. "
-                    "Try again when fewer requests wait, or add workers."
-                )
-            prediction = _prediction(asking.job.id, asking.outcome)
+            _drop(asking)
+            predictions = _predictions(asking, seconds)
         except (DeadlinePassed, ModelFailed, Poisonous):
             timing.record_failure(asking.route.label)
             raise
     if asking.route.shadow:
-        exchange().send(_copy(asking.route.shadow, asking.job, prediction))
-    return prediction
+        for job, prediction in zip(asking.jobs, predictions, strict=True):
+            exchange().send(_copy(asking.route.shadow, job, prediction))
+    return predictions
 
 
 @dataclass(frozen=True)
 class Asking:
-    """The version that was asked, and the outcome."""
+    """The version that was asked, and what came of each input."""
 
     route: Route
-    job: NewJob
-    outcome: Ended | Lost | None
+    jobs: list[NewJob]
+    outcomes: list[Ended | Lost | None]
 
 
-def _ask(asked: Asked, data: Any, until: float) -> Asking:
+def _ask(target: Target, inputs: Sequence[Any], until: float) -> Asking:
     """Ask one version; ask another version if no worker serves the first any more."""
     without: frozenset[str] = frozenset()
-    crashes = 0
+    crashes = [0] * len(inputs)
     for _ in range(TRIES):
-        route = routes().choose(asked, without)
+        route = routes().choose(target, without)
         without |= {route.label}
-        elsewhere = None if route.pinned else partial(routes().has_another, asked, without)
-        checked = CONTRACTS[route.kind].check(data, route.schema)
-        job = replace(_job(route.label, checked, until - time.monotonic()), crashes=crashes)
-        outcome = exchange().ask(job, elsewhere)
-        match outcome:
-            case Refused() if outcome.load.workers:
-                raise QueueFull(
-                    f"{outcome.load.waiting} inputs wait already, and no more may. "
-                    f"Try again in {QueueFull.retry_after} s, or add workers."
-                )
-            case Refused() | Stranded():
-                routes().refresh()
-                if route.pinned:
-                    raise unanswered(routes().known(), route.label)
-                if isinstance(outcome, Stranded):
-                    crashes = outcome.crashes
-            case _:
-                return Asking(route, job, outcome)
+        elsewhere = None if route.pinned else partial(routes().has_another, target, without)
+        _check(route, inputs)
+        left = until - time.monotonic()
+        jobs = [
+            _job(route.label, data, left, crashed)
+            for data, crashed in zip(inputs, crashes, strict=True)
+        ]
+        outcomes = exchange().ask(jobs, elsewhere)
+        unserved = next((one for one in outcomes if isinstance(one, Refused | Stranded)), None)
+        if unserved is None:
+            return Asking(route, jobs, cast(list[Ended | Lost | None], outcomes))
+        if isinstance(unserved, Refused) and unserved.load.workers:
+            raise _full(unserved.load.waiting, len(inputs))
+        if isinstance(unserved, Stranded):
+            crashes = _withdrawn(jobs, outcomes)
+        routes().refresh()
+        if route.pinned:
+            raise unanswered(routes().known(), route.label)
     raise routes().known().nobody(route.label)
 
 
-def _prediction(job_id: str, outcome: Ended | Lost) -> Prediction:
-    """Raises JobLost, Poisonous and ModelFailed."""
+def _full(waiting: int, more: int) -> QueueFull:
+    again = f"Try again in {QueueFull.retry_after} s, or add workers."
+    if more == 1:
+        return QueueFull(f"{waiting} inputs wait already, and no more may. {again}")
+    return QueueFull(
+        f"{waiting} inputs wait already; with {more} more they would be over the limit of "
+        f"{settings.VELO_MAX_QUEUE}. {again}"
+    )
+
+
+def _withdrawn(jobs: Sequence[NewJob], outcomes: Sequence[Outcome | None]) -> list[int]:
+    """Withdraw the jobs that are to be asked elsewhere; returns in how many crashes each was."""
+    withdrawn = withdraw(jobs)
+    return [
+        outcome.crashes if isinstance(outcome, Stranded) else found or 0
+        for outcome, found in zip(outcomes, withdrawn, strict=True)
+    ]
+
+
+def _check(route: Route, inputs: Sequence[Any]) -> None:
+    """By the version's kind and schema. Raises InvalidInput, NotAString, BlankInput and
+    InputTooLong."""
+    check = KINDS[route.kind].check
+    for number, data in enumerate(inputs):
+        try:
+            check(data, route.schema)
+        except InputError as error:
+            refused = INPUT_ERRORS[error.code](str(error))
+            raise _named(refused, number, len(inputs)) from None
+
+
+def _named(error: APIError, number: int, count: int) -> APIError:
+    """Of the input with this number, if there are several."""
+    if count == 1:
+        return error
+    return type(error)(f"input[{number}]: {error.detail}", **error.extra)
+
+
+def _predictions(asking: Asking, seconds: float) -> list[Prediction]:
+    """Raises JobLost, Poisonous, ModelFailed and DeadlinePassed."""
+    count = len(asking.jobs)
+    for number, (job, outcome) in enumerate(zip(asking.jobs, asking.outcomes, strict=True)):
+        if outcome is not None and (failure := _failure(job.id, outcome)):
+            raise _named(failure, number, count)
+    ended = [outcome for outcome in asking.outcomes if isinstance(outcome, Ended)]
+    if len(ended) < count:
+        what = "The job was dropped." if count == 1 else f"{count - len(ended)} jobs were dropped."
+        raise DeadlinePassed(
+            f"No answer within {seconds:g} s. {what} "
+            "Try again when fewer requests wait, or add workers."
+        )
+    return [
+        Prediction(**JSONSerializer.loads(b64decode(one.fields[b"return_value"]))) for one in ended
+    ]
+
+
+def _failure(job_id: str, outcome: Ended | Lost) -> APIError | None:
+    """JobLost, Poisonous or ModelFailed; None if it succeeded."""
     if isinstance(outcome, Lost):
-        raise JobLost  # without the id of a job that can be found nowhere
-    if outcome.fields[b"type"] == SUCCESSFUL:
-        return Prediction(**JSONSerializer.loads(b64decode(outcome.fields[b"return_value"])))
+        return JobLost()  # without the id of a job that can be found nowhere
+    if outcome.succeeded:
+        return None
     if crashes := outcome.fields.get(b"crashes"):
-        raise Poisonous(
+        return Poisonous(
             f"{int(crashes)} workers crashed while they had job {job_id}, so it isn't tried again. "
             "Its history is in the admin, under failed jobs.",
             job_id=job_id,
         )
-    raise ModelFailed(
+    return ModelFailed(
         f"Every attempt of job {job_id} raised an error. Its traceback is in the admin, "
         "under failed jobs.",
         job_id=job_id,
@@ -166,8 +227,8 @@ def redis_errors() -> Iterator[None]:
         raise QueueAway from error
 
 
-def _job(label: str, data: Any, seconds: float) -> NewJob:
-    return NewJob(label, data, f"infer: {_shown(data)}", seconds)
+def _job(label: str, data: Any, seconds: float, crashes: int = 0) -> NewJob:
+    return NewJob(label, data, f"infer: {_shown(data)}", seconds, crashes=crashes)
 
 
 def _copy(shadow: str, job: NewJob, prediction: Prediction) -> NewJob:
@@ -185,6 +246,10 @@ def _shown(data: Any) -> str:
     return text if len(text) <= DESCRIBED_CHARS else text[:DESCRIBED_CHARS] + "…"
 
 
-def _drop(job: NewJob) -> None:
-    if withdraw(job) is None:
-        log.info("job %s passed its deadline while it ran", job.id)
+def _drop(asking: Asking) -> None:
+    """The jobs of which nothing is known, when nobody waits for them any more."""
+    open_ = [
+        job for job, outcome in zip(asking.jobs, asking.outcomes, strict=True) if outcome is None
+    ]
+    if open_ and None in (dropped := withdraw(open_)):
+        log.info("%d jobs passed their deadline while they ran", dropped.count(None))

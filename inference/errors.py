@@ -185,6 +185,12 @@ class InputTooLong(APIError):
     example = "The text has 250000 characters; at most 200000 are taken. Split it."
 
 
+# What a kind's check says of an input, by its code.
+INPUT_ERRORS: dict[str, type[APIError]] = {
+    error.default_code: error for error in (NotAString, InvalidInput, BlankInput, InputTooLong)
+}
+
+
 class BodyTooLarge(APIError):
     status_code = 413
     default_code = "body_too_large"

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import chain
+from itertools import chain, count
 from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import uuid4
@@ -36,6 +36,7 @@ WATCH = 1000  # milliseconds that one look at the results lasts at most
 MISS = 1.0  # seconds between two looks whether Redis still has the jobs, and workers for them
 COPIES = 64  # shadows' copies that may wait for one version; further copies are dropped
 RETRY = 0.2  # seconds between two tries to reach a Redis that is away
+SUCCESSFUL = str(Result.Type.SUCCESSFUL.value).encode()
 RETRIED = str(Result.Type.RETRIED.value).encode()
 
 
@@ -51,6 +52,10 @@ class Ended:
     """A worker has had the job: the last entry of its result stream."""
 
     fields: dict[bytes, bytes]
+
+    @property
+    def succeeded(self) -> bool:
+        return self.fields.get(b"type") == SUCCESSFUL
 
 
 @dataclass(frozen=True)
@@ -69,43 +74,62 @@ Outcome = Refused | Ended | Lost | Stranded
 
 
 class Call:
-    """One caller's job, and what became of it."""
+    """One job of a request, and what became of it."""
 
-    def __init__(self, job: NewJob, elsewhere: Callable[[], bool] | None = None) -> None:
+    def __init__(self, job: NewJob, request: "Request") -> None:
         self.job = job
-        self.elsewhere = elsewhere  # whether its caller has another version to ask
-        self.until = time.monotonic() + job.seconds
+        self.request = request
         self.enqueued = False  # Redis has said so
         self.again = False  # it has been lost once
         self.seen: Any = "0-0"  # the last entry of its result stream
-        self._outcome: Outcome | Exception | None = None
-        # A bare lock, since every request needs one: an Event is built of three.
-        self._over = threading.Lock()
-        self._over.acquire()
+        self.outcome: Outcome | Exception | None = None
 
     @property
     def is_copy(self) -> bool:
         """Whether this is a shadow's copy, for which no caller waits."""
         return self.job.compare is not None
 
-    def end(self, outcome: Outcome | Exception) -> None:
-        """Once."""
-        self._outcome = outcome
-        self._over.release()
 
-    def wait(self) -> Outcome | None:
-        """None: there is no time left."""
+class Request:
+    """The jobs of one caller, who waits for all of them at a time."""
+
+    def __init__(self, jobs: Sequence[NewJob], elsewhere: Callable[[], bool] | None = None) -> None:
+        self.elsewhere = elsewhere  # whether its caller has another version to ask
+        self.until = time.monotonic() + jobs[0].seconds
+        self.calls = [Call(job, self) for job in jobs]
+        # Two threads end calls. The next number of a counter is taken in one step.
+        self._ended = count(1)
+        self._woken = count()
+        # A bare lock, since every request needs one: an Event is built of three.
+        self._over = threading.Lock()
+        self._over.acquire()
+
+    def end(self, call: Call, outcome: Outcome | Exception) -> None:
+        """Once for each call. Wakes the caller after the last one, or if one didn't succeed."""
+        call.outcome = outcome
+        done = next(self._ended) == len(self.calls)
+        succeeded = isinstance(outcome, Ended) and outcome.succeeded
+        if (done or not succeeded) and next(self._woken) == 0:
+            self._over.release()
+
+    def wait(self) -> list[Outcome | None]:
+        """Of each job, in their order. None: not known when the time was over, or when another job
+        didn't succeed."""
         self._over.acquire(timeout=max(0.0, self.until - time.monotonic()))
-        if isinstance(self._outcome, Exception):
-            raise self._outcome
-        return self._outcome
+        outcomes: list[Outcome | None] = []
+        for call in self.calls:
+            if isinstance(call.outcome, Exception):
+                raise call.outcome
+            outcomes.append(call.outcome)
+        return outcomes
 
 
 class Exchange:
     """Starts its two threads; they end with the process, or when it is closed."""
 
     def __init__(self) -> None:
-        self._left: SimpleQueue[Call | None] = SimpleQueue()  # None: it is closed
+        # What is let in together or not at all. None: the exchange is closed.
+        self._left: SimpleQueue[list[Call] | None] = SimpleQueue()
         self._open: dict[str, Call] = {}  # by job id, as long as somebody waits
         self._lock = threading.Condition()
         self._watched: frozenset[str] | None = None  # jobs whose results are waited for in Redis
@@ -123,30 +147,37 @@ class Exchange:
         for thread in self._threads:
             thread.start()
 
-    def ask(self, job: NewJob, elsewhere: Callable[[], bool] | None = None) -> Outcome | None:
-        """What became of the job; None if that isn't known after `job.seconds`.
+    def ask(
+        self, jobs: Sequence[NewJob], elsewhere: Callable[[], bool] | None = None
+    ) -> list[Outcome | None]:
+        """What became of each job, in their order, as soon as all have succeeded or one hasn't.
+        None where that isn't known then, or after the first one's `seconds`: such jobs may still be
+        waiting.
 
-        `elsewhere`, if the answer may come from another version: whether there is one to ask, when
+        The jobs are of one queue, and are let in together or not at all: then all are Refused.
+        `elsewhere`, if the answers may come from another version: whether there is one to ask, when
         nobody serves this one any more.
 
         Raises RedisError, at once while Redis is away, and what `refuse` was told.
         """
         if self._away:
             raise self._away
-        call = Call(job, elsewhere)
-        self._open[job.id] = call
+        request = Request(jobs, elsewhere)
+        for call in request.calls:
+            self._open[call.job.id] = call
         if self._refusal:  # looked at now, since `refuse` ends the calls that it finds open
-            self._end([call], self._refusal)
-        self._left.put(call)
+            self._end(request.calls, self._refusal)
+        self._left.put(request.calls)
         try:
-            return call.wait()
+            return request.wait()
         finally:
-            self._open.pop(job.id, None)
+            for call in request.calls:
+                self._open.pop(call.job.id, None)
 
     def send(self, copy: NewJob) -> None:
         """Enqueue a shadow's copy if there is room. Returns at once, and nobody waits for it."""
         if not self._away:
-            self._left.put(Call(copy))
+            self._left.put(Request([copy]).calls)
 
     def close(self) -> None:
         """End both threads. Nobody may ask from now on, or wait for an answer."""
@@ -166,48 +197,53 @@ class Exchange:
 
     def _enqueue(self) -> None:
         while not self._closed and (first := self._left.get()):
-            calls = [first, *self._all_left(ENQUEUE_AT_MOST - 1)]
-            groups: dict[tuple[bool, str], list[Call]] = {}
-            for call in calls:
-                groups.setdefault((call.is_copy, call.job.queue), []).append(call)
+            left = [first, *self._all_left(ENQUEUE_AT_MOST - len(first))]
+            by_queue: dict[tuple[bool, str], list[list[Call]]] = {}
+            for calls in left:
+                by_queue.setdefault((calls[0].is_copy, calls[0].job.queue), []).append(calls)
             # Jobs with a waiting caller go first.
-            for group in sorted(groups):
+            for key in sorted(by_queue):
                 try:
-                    self._enqueue_in(group[1], groups[group], COPIES if group[0] else None)
+                    self._enqueue_in(key[1], by_queue[key], COPIES if key[0] else None)
                 except Exception as error:  # noqa: BLE001 - the thread must live on
                     if isinstance(error, RedisError):
-                        self._fail(chain(*groups.values()), error)
+                        self._fail(chain(*chain(*by_queue.values())), error)
                         self._refuse_until_it_is_back(error)
                         break
-                    self._fail(groups[group], error)
-                groups[group] = []
+                    self._fail(chain(*by_queue[key]), error)
+                by_queue[key] = []
 
-    def _enqueue_in(self, name: str, calls: Sequence[Call], most: int | None) -> None:
+    def _enqueue_in(self, name: str, left: Sequence[list[Call]], most: int | None) -> None:
+        # The smallest groups first: one that finds no room is in nobody's way.
+        groups = sorted(left, key=len)
+        calls = list(chain(*groups))
         with self._lock:
             unseen = self._watched is not None and any(
                 call.job.id not in self._watched for call in calls if not call.is_copy
             )
         jobs = [call.job for call in calls]
-        load = enqueue(name, jobs, self._bell if unseen else None, most)
+        load = enqueue(name, jobs, self._bell if unseen else None, most, list(map(len, groups)))
         for call in calls[: load.admitted]:
             call.enqueued = True
         self._end(calls[load.admitted :], Refused(load))
         with self._lock:
             self._lock.notify()
 
-    def _all_left(self, most: int) -> list[Call]:
-        calls: list[Call] = []
+    def _all_left(self, most: int) -> list[list[Call]]:
+        """Until they are `most` calls, or a few more: what was left together stays together."""
+        left: list[list[Call]] = []
         try:
-            while len(calls) < most and (call := self._left.get_nowait()):
-                calls.append(call)
+            while most > 0 and (calls := self._left.get_nowait()):
+                left.append(calls)
+                most -= len(calls)
         except Empty:
             pass
-        return calls
+        return left
 
     def _refuse_until_it_is_back(self, error: RedisError) -> None:
         self._away = error
         while self._away and not self._closed:
-            self._end(self._all_left(ENQUEUE_AT_MOST), self._away)
+            self._end(chain(*self._all_left(ENQUEUE_AT_MOST)), self._away)
             try:
                 connection().ping()
                 self._away = None
@@ -274,13 +310,16 @@ class Exchange:
         unserved = {
             name for name, workers in zip(names, found[len(there) :], strict=True) if not workers
         }
+        unserved_calls: dict[Request, list[Call]] = {}
         for call, exists in zip(there, found, strict=False):
-            if call.until <= time.monotonic() or call.job.id not in self._open:
+            if call.request.until <= time.monotonic() or call.job.id not in self._open:
                 continue
             if not exists:
                 self._enqueue_again(call)
             elif call.job.queue in unserved:
-                self._give_back(call)
+                unserved_calls.setdefault(call.request, []).append(call)
+        for request, calls_of_it in unserved_calls.items():
+            self._give_back(request, calls_of_it)
 
     def _enqueue_again(self, call: Call) -> None:
         """Redis has lost the job: it came back empty, or from before we enqueued."""
@@ -289,18 +328,25 @@ class Exchange:
             return
         log.warning("job %s is lost; enqueueing it again", call.job.id)
         call.enqueued, call.again, call.seen = False, True, "0-0"
-        call.job = replace(call.job, seconds=max(0.0, call.until - time.monotonic()))
-        self._left.put(call)
+        call.job = replace(call.job, seconds=max(0.0, call.request.until - time.monotonic()))
+        self._left.put([call])
 
-    def _give_back(self, call: Call) -> None:
-        """Unless a worker has it: then it waits until that worker has answered, or is known to be
-        dead and the job is in its queue again."""
-        if not call.elsewhere or not call.elsewhere():
+    def _give_back(self, request: Request, calls: Sequence[Call]) -> None:
+        """All but those that a worker has: they wait until that worker has answered, or is known to
+        be dead and the job is in its queue again."""
+        if not request.elsewhere or not request.elsewhere():
             return
-        crashes = withdraw(call.job)
-        if crashes is not None:
+        withdrawn = withdraw([call.job for call in calls])
+        stranded = [
+            (call, Stranded(crashes))
+            for call, crashes in zip(calls, withdrawn, strict=True)
+            if crashes is not None
+        ]
+        for call, outcome in stranded:
+            call.outcome = outcome  # the first one that ends wakes the caller, who reads all
+        for call, outcome in stranded:
             log.info("nobody serves %s any more; asking elsewhere", call.job.queue)
-            self._end([call], Stranded(crashes))
+            self._end([call], outcome)
 
     def _fail(self, calls: Iterable[Call], error: Exception) -> None:
         if not isinstance(error, RedisError):
@@ -310,7 +356,7 @@ class Exchange:
     def _end(self, calls: Iterable[Call], outcome: Outcome | Exception) -> None:
         for call in calls:
             if self._open.pop(call.job.id, None):
-                call.end(outcome)
+                call.request.end(call, outcome)
 
 
 @cache

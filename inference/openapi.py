@@ -15,9 +15,8 @@ from rest_framework.request import Request
 
 from inference import dispatch
 from inference.errors import APIError
-from inference.kinds import CONTRACTS, SCHEMAS, Contract
 from workers.catalog.plan import Plan, PlannedModel
-from workers.models.versions import Kind
+from workers.predictors.kinds import EMBED, KINDS, SCHEMAS, Kind
 
 DEFAULT = "/transform"
 MODEL = "/models/{model}/transform"
@@ -45,10 +44,10 @@ def describe_models(result: dict[str, Any], request: Any, **kwargs: Any) -> dict
     default = plan.models.get(plan.default or "")
     operation = paths[DEFAULT]["post"]
     if default:
-        _describe(operation, CONTRACTS[default.kind], default)
+        _describe(operation, KINDS[default.kind], default)
         operation["description"] += f" The default model, {default.name}, answers."
     else:
-        _describe(operation, CONTRACTS[Kind.EMBED])
+        _describe(operation, EMBED)
     for path in (MODEL, VERSION):
         _describe_all(paths[path]["post"])
     result["paths"] = {
@@ -94,7 +93,7 @@ def _of_each(operations: dict[str, Any], plan: Plan) -> dict[str, Any]:
         plain = re.sub(r"\W+", "_", model.name, flags=re.ASCII).strip("_")
         operation["operationId"] = f"transform_model_{number}_{plain}".rstrip("_")
         operation["parameters"] = [one for one in operation["parameters"] if one["in"] != "path"]
-        _describe(operation, CONTRACTS[model.kind], model)
+        _describe(operation, KINDS[model.kind], model)
         operation["summary"] += f": {model.name}"
         operation["description"] += " " + (
             f"Version {model.active} is active."
@@ -105,36 +104,34 @@ def _of_each(operations: dict[str, Any], plan: Plan) -> dict[str, Any]:
     return found
 
 
-def _describe(
-    operation: dict[str, Any], contract: Contract, model: PlannedModel | None = None
-) -> None:
-    operation["summary"] = contract.summary
-    operation["description"] = contract.description
+def _describe(operation: dict[str, Any], kind: Kind, model: PlannedModel | None = None) -> None:
+    operation["summary"] = kind.summary
+    operation["description"] = kind.description
     takes, gives = _own(model, "input"), _own(model, "output")
     _fill(
         operation,
-        takes or _component(contract.takes),
-        {} if takes else {name: {"value": value} for name, value in contract.inputs.items()},
-        gives or _component(contract.gives),
-        {} if gives else {"Example": {"value": contract.output}},
+        takes or _component(kind.takes),
+        {} if takes else {name: {"value": value} for name, value in kind.inputs.items()},
+        gives or _component(kind.gives),
+        {} if gives else {"Example": {"value": kind.output}},
     )
 
 
 def _describe_all(operation: dict[str, Any]) -> None:
     """Of every kind. `anyOf`, since a text is what several of them take."""
-    contracts = {kind: one for kind, one in CONTRACTS.items() if kind != Kind.SLEEP}
-    takes = dict.fromkeys(one.takes for one in contracts.values())
-    gives = dict.fromkeys(one.gives for one in contracts.values())
+    kinds = [kind for kind in KINDS.values() if kind.name != "sleep"]
+    takes = dict.fromkeys(kind.takes for kind in kinds)
+    gives = dict.fromkeys(kind.gives for kind in kinds)
     _fill(
         operation,
         {"anyOf": [_component(name) for name in takes]},
         {
-            f"{kind}: {name}": {"value": value}
-            for kind, one in contracts.items()
-            for name, value in one.inputs.items()
+            f"{kind.name}: {name}": {"value": value}
+            for kind in kinds
+            for name, value in kind.inputs.items()
         },
         {"anyOf": [_component(name) for name in gives]},
-        {str(kind): {"value": one.output} for kind, one in contracts.items()},
+        {kind.name: {"value": kind.output} for kind in kinds},
     )
 
 

@@ -9,7 +9,7 @@ from math import sqrt
 from random import SystemRandom
 from typing import Any
 
-from inference.choice import Asked, Known, Point, Route, choose
+from inference.choice import Known, Point, Route, Target, choose
 from inference.errors import APIError
 from workers.broker import leases
 from workers.broker.connection import is_suspended
@@ -68,19 +68,19 @@ class Routes:
         assert self._known is not None
         return self._known
 
-    def choose(self, asked: Asked, without: Collection[str] = frozenset()) -> Route:
+    def choose(self, target: Target, without: Collection[str] = frozenset()) -> Route:
         """Raises UnknownModel, UnknownVersion, NotServing and NoWorker, after a fresh look, and
         RedisError."""
         try:
-            return choose(self.known(), asked, self._draw, without)
+            return choose(self.known(), target, self._draw, without)
         except APIError:
             self.refresh()  # it may have come a moment ago
-            return choose(self.known(), asked, self._draw, without)
+            return choose(self.known(), target, self._draw, without)
 
-    def has_another(self, asked: Asked, without: Collection[str]) -> bool:
+    def has_another(self, target: Target, without: Collection[str]) -> bool:
         """Whether somebody else could be asked."""
         try:
-            route = choose(self.known(), asked, lambda _: MIDDLE, without)
+            route = choose(self.known(), target, lambda _: MIDDLE, without)
         except APIError:
             return False
         return bool(self.known().holders.get(route.label))
@@ -90,7 +90,7 @@ class Routes:
 
         Raises as `choose` does.
         """
-        return choose(self.known(), Asked(), lambda _: MIDDLE, without).label
+        return choose(self.known(), Target(), lambda _: MIDDLE, without).label
 
     def refresh(self) -> None:
         """See to it that what is known was read after this call. Raises RedisError."""

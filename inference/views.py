@@ -8,10 +8,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from inference import dispatch, schema, timing
-from inference.choice import Asked
+from inference.choice import Target
 from inference.errors import InvalidJSON
 from inference.serializers import check_timeout
 from workers.metrics.stat import stat
+from workers.values.version_id import VersionId
 
 
 @extend_schema_view(post=schema.transform)
@@ -23,12 +24,12 @@ class TransformView(APIView):
         if request.stream is None:
             raise InvalidJSON('The body is empty. Expected JSON, for example the string "Hello!".')
         timeout = check_timeout(request.headers.get("X-Request-Timeout"))
-        asked = Asked(model, version, request.headers.get("X-Request-Key"))
-        prediction = dispatch.transform(asked, request.data, timeout)
+        target = Target(model, version, request.headers.get("X-Request-Key"))
+        prediction = dispatch.transform(target, request.data, timeout)
         seconds = time.perf_counter() - started
         timing.record(prediction, seconds)
         headers = {
-            "X-Velo-Model": prediction.model_version.rpartition("@")[0],
+            "X-Velo-Model": VersionId.parse(prediction.model_version).model,
             "X-Velo-Model-Version": prediction.model_version,
             "X-Velo-Worker": prediction.worker,
             "Server-Timing": timing.server_timing(prediction, seconds),

@@ -35,7 +35,7 @@ def scheduled() -> list[str]:
 @pytest.mark.parametrize("crashes", [0, 2])
 def test_one_that_waits_leaves_its_queue_and_says_in_how_many_crashes_it_was(crashes: int) -> None:
     (_, before), (new, job), (_, after) = let_in("a"), let_in("b", crashes), let_in("c")
-    assert withdraw(new) == crashes
+    assert withdraw([new]) == [crashes]
     assert not Job.exists(job.id, connection())
     assert queue().job_ids == [before.id, after.id]
 
@@ -44,7 +44,7 @@ def test_one_that_is_to_be_tried_again_leaves_the_schedule() -> None:
     (new, job), (_, other) = let_in("a"), let_in("b")
     for one in (job, other):
         schedule(one, 9e9)
-    assert withdraw(new) == 0
+    assert withdraw([new]) == [0]
     assert not Job.exists(job.id, connection())
     assert scheduled() == [other.id]
 
@@ -52,7 +52,7 @@ def test_one_that_is_to_be_tried_again_leaves_the_schedule() -> None:
 def test_one_that_a_worker_has_stays_with_it() -> None:
     new, job = let_in("a")
     claim("w")
-    assert withdraw(new) is None
+    assert withdraw([new]) == [None]
     assert job.get_status() == JobStatus.STARTED
 
 

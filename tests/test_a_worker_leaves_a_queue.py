@@ -7,12 +7,13 @@ from tests.answering import lose
 from tests.jobs import live
 from workers.broker import leases
 from workers.broker.connection import connection, queue, script
-from workers.broker.names import leases_key
+from workers.broker.names import Lane, lane_key, leases_key
 
 pytestmark = pytest.mark.usefixtures("redis")
 
 LABEL = "m@1"
 WAITING, STARTED, SCHEDULED = "waiting", "started", "scheduled"
+BACKGROUND = "in the background"
 
 
 def leave(away: bool = False) -> bool:
@@ -38,13 +39,15 @@ def add(what: str) -> None:
     origin = queue(LABEL)
     if what == WAITING:
         connection().rpush(origin.key, "job")
+    elif what == BACKGROUND:
+        connection().rpush(lane_key(LABEL, Lane.BACKGROUND), "job")
     else:
         registry = StartedJobRegistry if what == STARTED else ScheduledJobRegistry
         connection().zadd(registry(queue=origin).key, {"job": 9e9})
 
 
 @pytest.mark.parametrize("away", [False, True])
-@pytest.mark.parametrize("what", [None, WAITING, STARTED, SCHEDULED])
+@pytest.mark.parametrize("what", [None, WAITING, BACKGROUND, STARTED, SCHEDULED])
 def test_where_others_serve_it_goes(away: bool, what: str | None) -> None:
     live("w1", LABEL)
     live("w2", LABEL)
@@ -54,7 +57,7 @@ def test_where_others_serve_it_goes(away: bool, what: str | None) -> None:
     assert serving() == ["w2"]
 
 
-@pytest.mark.parametrize("what", [WAITING, STARTED, SCHEDULED])
+@pytest.mark.parametrize("what", [WAITING, BACKGROUND, STARTED, SCHEDULED])
 def test_the_last_one_stays_as_long_as_something_is_to_be_done(what: str) -> None:
     live("w1", LABEL)
     add(what)

@@ -32,6 +32,11 @@ def shared(redis: None) -> Iterator[Exchange]:
     assert not {thread.name for thread in opened._threads if thread.is_alive()}
 
 
+def ask_one(shared: Exchange, job: NewJob, elsewhere: Callable[[], bool] | None = None) -> Any:
+    [outcome] = shared.ask([job], elsewhere)
+    return outcome
+
+
 @pytest.fixture
 def asked(shared: Exchange) -> Iterator[Callable[[NewJob], Future[Any]]]:
     """Asks in a thread of its own. Somebody is alive, but takes nothing."""
@@ -39,7 +44,7 @@ def asked(shared: Exchange) -> Iterator[Callable[[NewJob], Future[Any]]]:
     with ThreadPoolExecutor(64) as threads:
 
         def ask(job: NewJob) -> Future[Any]:
-            return threads.submit(shared.ask, job)
+            return threads.submit(ask_one, shared, job)
 
         ask.exchange = shared  # type: ignore[attr-defined]
         yield ask
@@ -134,11 +139,11 @@ def test_who_finds_no_room_is_told(asked: Any, settings: Any) -> None:
 
 def test_who_gives_up_leaves_nothing_behind(shared: Exchange) -> None:
     live("a test", LABEL)
-    assert shared.ask(dispatch._job(LABEL, "text", 0.01)) is None
+    assert ask_one(shared, dispatch._job(LABEL, "text", 0.01)) is None
     assert not shared._open
     [job] = jobs(1)
     with ThreadPoolExecutor(1) as thread:
-        answer = thread.submit(shared.ask, job)
+        answer = thread.submit(ask_one, shared, job)
         eventually(lambda: job.id in answering.waiting(LABEL))
         answering.write(job.id, 1)
         assert isinstance(answer.result(SECONDS), Ended)
@@ -264,11 +269,11 @@ def test_a_job_whose_version_has_gone_comes_back_if_there_is_another(shared: Exc
     serve(LABEL)
     movable, pinned, alone, started = jobs(4)
     with ThreadPoolExecutor(4) as threads:
-        moved = threads.submit(shared.ask, movable, lambda: True)
+        moved = threads.submit(ask_one, shared, movable, lambda: True)
         others = [
-            threads.submit(shared.ask, pinned),
-            threads.submit(shared.ask, alone, lambda: False),
-            threads.submit(shared.ask, started, lambda: True),
+            threads.submit(ask_one, shared, pinned),
+            threads.submit(ask_one, shared, alone, lambda: False),
+            threads.submit(ask_one, shared, started, lambda: True),
         ]
         eventually(lambda: len(answering.waiting(LABEL)) == 4)
         key = Job.key_for(started.id)

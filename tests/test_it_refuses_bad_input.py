@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from inference.blank import PATTERN, SOMETHING
 from tests.stack import Answer, Stack
 from velo_site import settings
+from workers.values.blank import PATTERN, SOMETHING
 
 TOO_LONG = json.dumps("a" * (settings.VELO_MAX_INPUT_CHARS + 1)).encode()
 TOO_LARGE = b'"' + b"a" * settings.VELO_MAX_BODY_BYTES + b'"'

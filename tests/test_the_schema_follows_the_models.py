@@ -7,11 +7,12 @@ from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
 
-from inference.errors import APIError
-from inference.kinds import CONTRACTS, SCHEMAS
+from inference.errors import INPUT_ERRORS, APIError
 from tests.answering import model, plan_of, publish, version
 from workers.catalog.plan import PlannedModel
 from workers.models.versions import Kind
+from workers.predictors import protocol
+from workers.predictors.kinds import KINDS, SCHEMAS
 
 EACH = "/models/{model}/transform"
 PINNED = "/models/{model}/versions/{version}/transform"
@@ -43,11 +44,19 @@ def kinds_of_errors(kind: type[APIError] = APIError) -> set[type[APIError]]:
 
 
 def test_each_kind_has_a_contract_whose_examples_keep_it() -> None:
-    assert set(CONTRACTS) == set(Kind.values)
-    for contract in CONTRACTS.values():
-        assert {contract.takes, contract.gives} <= SCHEMAS.keys()
-        for example in contract.inputs.values():
-            assert contract.check(example, None) == example
+    assert list(KINDS) == [kind.name for kind in KINDS.values()]
+    assert set(KINDS) == set(Kind.values)
+    for kind in KINDS.values():
+        assert {kind.takes, kind.gives} <= SCHEMAS.keys()
+        for example in kind.inputs.values():
+            assert kind.check(example, None) == example
+        assert not kind.difference(kind.output, kind.output, 0.0)
+        assert kind.similarity(kind.output, kind.output) == 1.0
+
+
+def test_each_reason_to_refuse_an_input_is_an_error_of_the_api() -> None:
+    codes = {protocol.INVALID, protocol.NOT_A_STRING, protocol.BLANK, protocol.TOO_LONG}
+    assert set(INPUT_ERRORS) == codes
 
 
 @pytest.mark.usefixtures("redis")
@@ -87,7 +96,7 @@ def test_a_version_may_bring_its_own_schema() -> None:
 def test_one_version_may_be_of_any_kind() -> None:
     found = schema(model("a", "1", active="1"))
     names = {one["$ref"].rpartition("/")[2] for one in gives(found, PINNED)["anyOf"]}
-    assert names == {contract.gives for contract in CONTRACTS.values()}
+    assert names == {kind.gives for kind in KINDS.values()}
 
 
 def test_without_redis_all_kinds_are_described(monkeypatch: pytest.MonkeyPatch) -> None:

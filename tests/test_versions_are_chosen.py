@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from inference.choice import Asked, Known, Point, Route, choose, unanswered
+from inference.choice import Known, Point, Route, Target, choose, unanswered
 from inference.errors import NotServing, NoWorker, UnknownModel, UnknownVersion
 from inference.routing import Draws
 from tests.answering import model, plan_of
 from workers.catalog.plan import Plan, PlannedModel, Share
 
-DEFAULT = Asked()
+DEFAULT = Target()
 LOW, HIGH = Point(0.0, 0.0, 0.0), Point(0.99, 0.99, 0.99)
 
 
@@ -21,7 +21,7 @@ def known(*models: PlannedModel, **counts: int) -> Known:
     return Known(plan_of(*models), labels, labels)
 
 
-def label(found: Known, asked: Asked = DEFAULT, point: Point = LOW, without: str = "") -> str:
+def label(found: Known, asked: Target = DEFAULT, point: Point = LOW, without: str = "") -> str:
     return choose(found, asked, lambda _: point, {without}).label
 
 
@@ -32,7 +32,7 @@ def canary(percent: int) -> Known:
 def test_the_default_model_answers_with_its_active_version() -> None:
     found = known(model("a", "1", "2", active="2"), model("b", "1", active="1"), a_1=1, b_1=1)
     assert label(found) == "a@2"
-    assert label(found, Asked("b")) == "b@1"
+    assert label(found, Target("b")) == "b@1"
 
 
 def test_a_model_that_follows_the_environment_answers_with_what_workers_were_started_with() -> None:
@@ -49,7 +49,7 @@ def test_old_and_new_workers_answer_side_by_side_by_how_many_they_are() -> None:
     got = Counter(choose(found, DEFAULT, draws).label for _ in range(10_000))
     assert got["old@1"] == pytest.approx(7500, abs=10)
     assert got["new@1"] == pytest.approx(2500, abs=10)
-    assert label(found, Asked("new"), HIGH) == "new@1"
+    assert label(found, Target("new"), HIGH) == "new@1"
 
 
 def test_what_the_database_has_not_heard_of_yet_answers_too() -> None:
@@ -57,7 +57,7 @@ def test_what_the_database_has_not_heard_of_yet_answers_too() -> None:
     route = choose(found, DEFAULT, lambda _: LOW)
     assert (route.label, route.kind) == ("new@1", "classify")
     unheard = Known(found.plan, {"a@2": 1})
-    assert label(unheard, Asked("a", "2")) == "a@2"
+    assert label(unheard, Target("a", "2")) == "a@2"
 
 
 def test_nothing_declared_leaves_the_active_one() -> None:
@@ -80,33 +80,33 @@ def test_no_worker(found: Known, says: str) -> None:
 
 def test_an_unknown_model_is_told_of_the_known_ones() -> None:
     with pytest.raises(UnknownModel, match=r"'c'\. Known: a, b\."):
-        label(known(model("b"), model("a")), Asked("c"))
+        label(known(model("b"), model("a")), Target("c"))
     many = [model(f"m{number:02}") for number in range(30)]
     with pytest.raises(UnknownModel, match=r"m18, m19 and 10 more\."):
-        label(known(*many), Asked("x" * 10_000))
+        label(known(*many), Target("x" * 10_000))
 
 
 def test_a_model_that_nobody_serves_is_told_so() -> None:
     found = known(model("a", "1"), model("b", "1", "2"), b_2=1)
     with pytest.raises(NotServing, match=r"b has no active version.*own address: 2\."):
-        label(found, Asked("b"))
+        label(found, Target("b"))
 
 
 def test_a_pinned_version_answers_whatever_is_active() -> None:
     found = known(model("a", "1", "2", active="1", canary=Share("1", 99)), a_1=1, a_2=1)
-    route = choose(found, Asked("a", "2"), lambda _: LOW)
+    route = choose(found, Target("a", "2"), lambda _: LOW)
     assert route == Route("a@2", "embed", pinned=True)
 
 
 def test_a_pinned_version_that_is_unknown_is_told_of_the_known_ones() -> None:
     with pytest.raises(UnknownVersion, match=r"no version '3'\. Known: 1 \(ready\), 2 \(ready\)"):
-        label(known(model("a", "1", "2")), Asked("a", "3"))
+        label(known(model("a", "1", "2")), Target("a", "3"))
 
 
 def test_a_pinned_version_that_nobody_serves_is_told_who_does() -> None:
     found = known(model("a", "1", "2", active="2"), a_2=1)
     with pytest.raises(NotServing, match=r"a@1 \(it is ready\).*served: 2\..*activate it"):
-        label(found, Asked("a", "1"))
+        label(found, Target("a", "1"))
 
 
 def test_who_lost_a_pinned_version_is_told_whether_others_serve() -> None:
@@ -130,7 +130,7 @@ def test_the_share_is_met_whoever_else_is_asked_in_between() -> None:
     got = Counter[str]()
     for _ in range(10_000):
         got[choose(both, DEFAULT, draws).label] += 1
-        choose(both, Asked("b"), draws)
+        choose(both, Target("b"), draws)
     assert got["a@2"] / 10_000 == pytest.approx(0.1, abs=0.001)
 
 
@@ -147,7 +147,7 @@ def test_a_key_always_gets_the_same_version_and_keeps_the_canary_when_its_share_
         found = canary(percent)
         keys = [f"user {number}" for number in range(10_000)]
         got, again = (
-            {key for key in keys if label(found, Asked(key=key), point) == "a@2"}
+            {key for key in keys if label(found, Target(key=key), point) == "a@2"}
             for point in (LOW, HIGH)
         )
         assert got == again
@@ -170,32 +170,34 @@ def test_a_key_is_drawn_alike_in_every_process_and_release(
     name: str, key: str, drawn: float
 ) -> None:
     """Values that `b2sum -l 64` gives: Python's own hash differs in each process."""
-    route = choose(known(model(name, active="1")), Asked(key=key), Draws())
+    route = choose(known(model(name, active="1")), Target(key=key), Draws())
     assert route.drawn == pytest.approx(drawn, abs=1e-12)
 
 
 def test_a_key_chooses_alike_between_old_and_new_workers_in_every_process() -> None:
     found = known(model("a", "1", "2", follows_environment=True), a_1=1, a_2=1)
     assert (
-        "".join(label(found, Asked(key=str(number)))[-1] for number in range(16))
+        "".join(label(found, Target(key=str(number)))[-1] for number in range(16))
         == "1211221112112111"
     )
 
 
 def test_keys_are_shared_out_anew_for_each_model() -> None:
-    draws = [choose(known(model(name, active="1")), Asked(key="k"), Draws()).drawn for name in "ab"]
+    draws = [
+        choose(known(model(name, active="1")), Target(key="k"), Draws()).drawn for name in "ab"
+    ]
     assert draws[0] != draws[1]
 
 
 @pytest.mark.parametrize("key", ["", "ключ", "\ud800", "x" * 100_000])
 def test_any_key_will_do(key: str) -> None:
-    assert 0 <= choose(canary(10), Asked(key=key), Draws()).drawn < 1
+    assert 0 <= choose(canary(10), Target(key=key), Draws()).drawn < 1
 
 
 def test_a_key_keeps_its_version_while_old_and_new_workers_answer_side_by_side() -> None:
     found = known(model("a", "1", "2", follows_environment=True), a_1=1, a_2=1)
     for key in map(str, range(20)):
-        assert label(found, Asked(key=key), LOW) == label(found, Asked(key=key), HIGH)
+        assert label(found, Target(key=key), LOW) == label(found, Target(key=key), HIGH)
 
 
 def test_a_canary_that_nobody_serves_gets_nothing() -> None:
@@ -247,7 +249,7 @@ def test_no_copy_goes_to_who_answers_or_to_nobody_or_from_who_asks_for_a_version
     assert choose(shadow(100), DEFAULT, lambda _: HIGH).shadow == "a@2"
     assert choose(shadow(100, "1"), DEFAULT, lambda _: LOW).shadow is None
     assert choose(shadow(100, a_1=1), DEFAULT, lambda _: LOW).shadow is None
-    assert choose(shadow(100), Asked("a", "1"), lambda _: LOW).shadow is None
+    assert choose(shadow(100), Target("a", "1"), lambda _: LOW).shadow is None
 
 
 # --- a version that has just gone -------------------------------------------------------------
@@ -264,6 +266,6 @@ def test_without_the_last_one_there_is_no_worker() -> None:
         known(model("a", "1", active="1"), a_1=1),
         known(model("a", "1", follows_environment=True), a_1=1),
     ):
-        for asked in (DEFAULT, Asked("a")):
+        for asked in (DEFAULT, Target("a")):
             with pytest.raises(NoWorker):
                 label(found, asked, without="a@1")

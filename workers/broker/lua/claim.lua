@@ -2,22 +2,25 @@
 -- own: what RQ's `dequeue_any`, `prepare_execution` and `prepare_job_execution` write, in one step.
 --
 -- A suspect, a job in flight when a worker died, is claimed alone or, if it may not be, stays first in
--- its queue and holds up what is behind it.
+-- its queue and holds up what is behind it. Of heavy jobs, which have many bytes, not more are claimed
+-- at a time than a worker can prepare soon; they hold up nothing but each other.
 --
 -- KEYS    the leases of all workers, then the queues, in order of priority
 -- ARGV    1 RQ's key prefix, 2 worker, 3 time as RQ writes it in jobs, 4 the same in Unix seconds,
---         5 limit, 6 1 if a suspect may be claimed, 7… as many execution ids as the limit
+--         5 limit, 6 1 if a suspect may be claimed, 7 bytes of heavy jobs at most, unless the first
+--         one alone has more, 8… as many execution ids as the limit
 -- returns the server's time, or nothing if the worker's lease is over (fencing: its jobs may be
---         given to others); then, unless RQ is suspended, for each job: id, execution id, queue, data, meta, timeout,
---         result_ttl, enqueued_at, 1 if nothing in it needs more than claim and finish do
+--         given to others); then, unless RQ is suspended, for each job: id, execution id, queue,
+--         data, meta, timeout, result_ttl, enqueued_at, 1 if nothing in it needs more than claim and finish do
 --         (callbacks, webhooks, …), and 1 if it is a suspect
 local prefix, worker, time_text = ARGV[1], ARGV[2], ARGV[3]
-local limit, suspects = tonumber(ARGV[5]), ARGV[6] == '1'
+local limit, suspects, heavy = tonumber(ARGV[5]), ARGV[6] == '1', tonumber(ARGV[7])
+local looked_at = 1000 -- heavy jobs that are left where they are
 local index = prefix .. ':worker:' .. worker .. ':executions'
 local seconds, microseconds = unpack(redis.call('TIME'))
 local time = tonumber(seconds) -- not the worker's, whose clock may be wrong: others judge by it
 local now = seconds + microseconds / 1e6
-local claimed, longest = {string.format('%.6f', now)}, 0
+local claimed, longest, bytes = {string.format('%.6f', now)}, 0, 0
 
 local lease = redis.call('ZSCORE', KEYS[1], worker)
 if not lease or tonumber(lease) < now then
@@ -34,8 +37,9 @@ local function refuse_if_full()
   redis.call('HSET', prefix .. ':worker:' .. worker, 'last_heartbeat', time_text)
 end
 
-local function is_suspect(id)
-  return tonumber(redis.call('HGET', prefix .. ':job:' .. id, 'crashes') or 0) > 0
+local function weight(id)
+  local job = redis.call('HMGET', prefix .. ':job:' .. id, 'crashes', 'bytes')
+  return tonumber(job[1] or 0) > 0, tonumber(job[2] or 0)
 end
 
 -- An error here would lose the others that have just left the queue.
@@ -57,7 +61,7 @@ local function claim(queue, id)
   end
   local timeout = math.min(tonumber(job[3]) or 0, 1e9)
   local ttl = (timeout > 0 and timeout or 420) + 60 -- as SimpleWorker.get_heartbeat_ttl
-  local execution_id = ARGV[6 + #claimed]
+  local execution_id = ARGV[7 + #claimed]
   local composite = id .. ':' .. execution_id
   local execution = prefix .. ':execution:' .. composite
   local executions = prefix .. ':executions:' .. id
@@ -76,41 +80,60 @@ local function claim(queue, id)
     tonumber(job[4]) or false, job[5] or '', plain and 1 or 0, job[13] and 1 or 0}
 end
 
--- Whether more may be claimed.
-local function claim_from(key)
-  local queue = string.sub(key, #prefix + 8) -- after "rq:queue:"
-  while #claimed <= limit do
+-- Of one list; returns whether more may be claimed.
+local function claim_from(queue, key)
+  local left = {}
+  local more = true
+  while more and #claimed <= limit and #left < looked_at do
     local ids = redis.call('LPOP', key, limit + 1 - #claimed)
     if not ids or #ids == 0 then
-      return true
+      break
     end
     for number, id in ipairs(ids) do
-      if not is_job(id) then
-        -- expired or deleted while it waited
-      elseif is_suspect(id) then
-        local taken = suspects and #claimed == 1
-        if taken then
+      if is_job(id) then -- it hasn't expired or been deleted while it waited
+        local is_suspect, its_bytes = weight(id)
+        if is_suspect then
+          local taken = suspects and #claimed == 1
+          if taken then
+            claim(queue, id)
+          end
+          for rest = #ids, number + (taken and 1 or 0), -1 do
+            redis.call('LPUSH', key, ids[rest])
+          end
+          more = false
+          break
+        elseif its_bytes > 0 and bytes > 0 and bytes + its_bytes > heavy then
+          left[#left + 1] = id
+        else
+          bytes = bytes + its_bytes
           claim(queue, id)
         end
-        for rest = #ids, number + (taken and 1 or 0), -1 do
-          redis.call('LPUSH', key, ids[rest])
-        end
-        return false
-      else
-        claim(queue, id)
       end
     end
   end
-  return false
+  for number = #left, 1, -1 do
+    redis.call('LPUSH', key, left[number])
+  end
+  return more and #claimed <= limit
 end
 
-for number = 2, #KEYS do
-  if redis.call('EXISTS', KEYS[number]) == 1 then
-    refuse_if_full()
-    if not claim_from(KEYS[number]) then
-      break
+-- Of all queues; returns whether nothing was there to be claimed.
+local function claim_lane(suffix)
+  for number = 2, #KEYS do
+    local key = KEYS[number] .. suffix
+    if redis.call('EXISTS', key) == 1 then
+      refuse_if_full()
+      local queue = string.sub(KEYS[number], #prefix + 8) -- after "rq:queue:"
+      if not claim_from(queue, key) then
+        return false
+      end
     end
   end
+  return #claimed == 1
+end
+
+if claim_lane('') then
+  claim_lane(':background')
 end
 
 if #claimed > 1 then

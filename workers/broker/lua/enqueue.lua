@@ -2,37 +2,60 @@
 -- somebody to do them. A job that is there already, because the answer to an earlier call was lost,
 -- is let in and left as it is.
 --
--- KEYS    queue, the queue's leases, and a stream to ring if anybody listens there
--- ARGV    1 RQ's key prefix, 2 seconds that a job may wait, 3 most jobs that may wait, 4 how many words
---         follow, 5… fields and values that all the jobs have, then for each job: id, data,
---         description, for how many seconds somebody waits, and in how many crashes it was
--- returns how many wait before them, how many workers are alive, how many of the jobs, from
---         the first on, were admitted, and the server's time
+-- KEYS    the list of the queue's lane, the queue's leases, and a stream to ring if anybody listens there
+-- ARGV    1 RQ's key prefix, 2 most jobs that may wait, 3 how many words follow, 4… fields and values
+--         that all the jobs have, then for each job: id, data, description, for how many seconds
+--         somebody waits, in how many crashes it was, seconds that it may wait, its bytes if they are
+--         many or else 0, and the size of the group that begins with it or 0 within a group. A group
+--         is let in whole or not at all.
+-- returns how many wait before them, how many workers are alive, how many of the jobs, the first
+--         ones, were let in, and the server's time
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
 local waiting = redis.call('LLEN', KEYS[1])
 local workers = redis.call('ZCOUNT', KEYS[2], now, '+inf')
-local first = 5 + ARGV[4]
-local count = (#ARGV - first + 1) / 5
--- Whether anybody is alive or not, a Redis that refuses to be written to says so here.
-redis.call('SADD', ARGV[1] .. ':queues', KEYS[1])
-local known = 0
-while known < count
-    and redis.call('EXISTS', ARGV[1] .. ':job:' .. ARGV[first + 5 * known]) == 1 do
-  known = known + 1
+local most = tonumber(ARGV[2])
+local first = 4 + ARGV[3]
+local count = (#ARGV - first + 1) / 8
+-- Whether anybody is alive or not, a Redis that refuses to be written to says so here. By the queue
+-- of RQ's, whatever the lane.
+redis.call('SADD', ARGV[1] .. ':queues', ARGV[1] .. ':queue:' .. string.sub(KEYS[2], #'velo:leases:' + 1))
+
+local function is_known(i)
+  return redis.call('EXISTS', ARGV[1] .. ':job:' .. ARGV[i]) == 1
 end
-local room = workers > 0 and math.max(0, tonumber(ARGV[3]) - waiting) or 0
-local admitted = known + math.min(room, count - known)
-for i = first + 5 * known, first + 5 * (admitted - 1), 5 do
+
+local function enqueue(i)
   local key = ARGV[1] .. ':job:' .. ARGV[i]
   local meta = string.format('{"enqueued":%.6f,"deadline":%.6f}', now, now + ARGV[i + 3])
   redis.call('HSET', key, 'data', ARGV[i + 1], 'description', ARGV[i + 2], 'meta', meta,
-    unpack(ARGV, 5, first - 1))
+    'ttl', ARGV[i + 5], unpack(ARGV, 4, first - 1))
   if ARGV[i + 4] ~= '0' then
     redis.call('HSET', key, 'crashes', ARGV[i + 4])
   end
-  redis.call('EXPIRE', key, ARGV[2])
+  if ARGV[i + 6] ~= '0' then
+    redis.call('HSET', key, 'bytes', ARGV[i + 6])
+  end
+  redis.call('EXPIRE', key, ARGV[i + 5])
   redis.call('RPUSH', KEYS[1], ARGV[i])
+end
+
+local admitted, length = 0, waiting
+while admitted < count do
+  local begin = first + 8 * admitted
+  local size = tonumber(ARGV[begin + 7])
+  if not is_known(begin) then
+    -- A large group has no more than an empty queue to wait for.
+    local fits = length + size <= most or (length == 0 and size > 1)
+    if workers == 0 or not fits then
+      break
+    end
+    for i = begin, begin + 8 * (size - 1), 8 do
+      enqueue(i)
+    end
+    length = length + size
+  end
+  admitted = admitted + size
 end
 if admitted > 0 and KEYS[3] then
   redis.call('XADD', KEYS[3], 'MAXLEN', 1, '*', 'jobs', admitted)

@@ -10,7 +10,8 @@ local own = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if own and tonumber(own) >= now then
   others = others - 1
 end
-local done = redis.call('LLEN', KEYS[1]) == 0 and redis.call('ZCARD', KEYS[3]) == 0
+local done = redis.call('LLEN', KEYS[1]) == 0
+  and redis.call('LLEN', KEYS[1] .. ':background') == 0 and redis.call('ZCARD', KEYS[3]) == 0
   and redis.call('ZCARD', KEYS[4]) == 0
 if others > 0 or (done and ARGV[2] ~= '1') then
   redis.call('ZREM', KEYS[2], ARGV[1])

@@ -58,7 +58,8 @@ for first = #ARGV - 2, 7, -3 do
   local composite = ARGV[first]
   local id, execution_id = string.match(composite, '^(.*):([^:]*)$')
   local job, execution = prefix .. ':job:' .. id, prefix .. ':execution:' .. composite
-  local queue, status, owner = unpack(redis.call('HMGET', job, 'origin', 'status', 'worker_name'))
+  local queue, status, owner, lane = unpack(redis.call('HMGET', job, 'origin', 'status', 'worker_name',
+    'lane'))
   local started = redis.call('HGET', execution, 'created_at') or ''
   if status == 'started' and owner == worker then
     -- First what a full memory refuses.
@@ -72,7 +73,7 @@ for first = #ARGV - 2, 7, -3 do
       fail(job, id, queue, execution_id, started, ARGV[first + 2])
     else
       redis.call('HSET', job, 'status', 'queued')
-      redis.call('LPUSH', prefix .. ':queue:' .. queue, id)
+      redis.call('LPUSH', prefix .. ':queue:' .. queue .. (lane and ':' .. lane or ''), id)
       put = put + 1
     end
     redis.call('ZREM', prefix .. ':wip:' .. queue, composite)

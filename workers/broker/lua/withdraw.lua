@@ -1,6 +1,6 @@
 -- Drops a job that no worker has started.
 --
--- KEYS    job, queue, scheduled registry
+-- KEYS    job, the list of its queue's lane, scheduled registry
 -- ARGV    1 job id, 2… the statuses in which it may be dropped
 -- returns in how many crashes it was, if it was dropped; nothing otherwise
 local status, crashes = unpack(redis.call('HMGET', KEYS[1], 'status', 'crashes'))
