@@ -1,10 +1,12 @@
 """What a worker can't hold is an error that names it: in its end, in its row, in Redis."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.rows import a_model, a_version
+from tests.stack import manage
 from tests.test_workers_take_batches import Letters, model
 from workers.broker import leases
 from workers.broker.connection import connection, queue
@@ -69,3 +71,14 @@ def test_a_worker_without_any_queue_ends_a_burst_and_nothing_breaks(
     monkeypatch.setattr(named._parts.fleet, "load_first", lambda: None)
     named.work(burst=True)
     assert Worker.objects.get(pk="w").state == Worker.State.STOPPED
+
+
+@pytest.mark.parametrize("command", ["rqworker", "rqworker-pool"])
+def test_a_queue_that_does_not_exist_is_named(tmp_path: Path, command: str) -> None:
+    knobs = {"DJANGO_SECRET_KEY": "x", "DJANGO_ALLOWED_HOSTS": "localhost"}
+    ended = manage(tmp_path, command, "default", "low", **knobs)
+    assert ended.returncode == 1
+    assert ended.stderr.strip().endswith(
+        "There is no queue 'low'. Write default, or a model version as NAME@VERSION."
+    )
+    assert "Traceback" not in ended.stderr

@@ -2,6 +2,20 @@
 
 from typing import Any
 
+from django.core.management.base import CommandError
+
+
+class UnknownQueue(CommandError, KeyError):
+    """A sentence for a command line, and a KeyError for code that looks a queue up."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"There is no queue {name!r}. Write default, or a model version as NAME@VERSION."
+        )
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
 
 class Queues(dict[str, dict[str, Any]]):
     """Versions come and go while we run: their queues, NAME@VERSION, are as `default` is."""
@@ -11,5 +25,5 @@ class Queues(dict[str, dict[str, Any]]):
 
     def __missing__(self, name: str) -> dict[str, Any]:
         if "@" not in name:
-            raise KeyError(name)
+            raise UnknownQueue(name)
         return self["default"]
