@@ -213,10 +213,10 @@ def test_a_job_that_is_asked_again_is_computed_though_its_deadline_is_over(
     connection().expire(Job.key_for(job_id), 600)
     eventually(lambda: clock.now() > over + 0.01)
     act(anna, "requeue", job_id)
+    assert connection().ttl(Job.key_for(job_id)) == -1  # it waits for as long as it takes
     [claimed] = claim("a test", QUEUE)
     assert deadlines.is_asked_again(claimed)
     assert not deadlines.nobody_waits(claimed, clock.now())
-    assert connection().ttl(Job.key_for(job_id)) == -1  # it waits for as long as it takes
 
 
 def test_a_poisonous_job_is_requeued_by_its_id_alone_and_takes_down_one_more_worker(
