@@ -36,7 +36,7 @@ from workers.values.prediction import Prediction
 log = logging.getLogger(__name__)
 
 DESCRIBED_CHARS = 80  # of the input, in the admin's list of jobs
-TRIES = 3  # versions that are asked for one request, while no worker serves the ones before
+TRIES = 3  # versions that are asked for one request, while no worker serves the versions before
 
 
 def transform(target: Target, data: Any, seconds: float) -> Prediction:
@@ -48,8 +48,8 @@ def transform(target: Target, data: Any, seconds: float) -> Prediction:
 def ask(target: Target, inputs: Sequence[Any], seconds: float) -> list[Prediction]:
     """The answers to `inputs`, in their order, all by one version, within `seconds` for all.
 
-    They are let in together or not at all; see `enqueue`. The first one that fails fails the
-    request, and what still waits of it is dropped.
+    They are let in together or not at all; see `enqueue`. The first failure fails the request, and
+    the jobs of it that still wait are dropped.
 
     Raises what `Routes.choose` does, and QueueFull, DeadlinePassed, NoWorker and QueueAway. Because
     of one input: InvalidInput, NotAString, BlankInput, InputTooLong, JobLost, Poisonous and

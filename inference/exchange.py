@@ -105,7 +105,7 @@ class Request:
         self._over.acquire()
 
     def end(self, call: Call, outcome: Outcome | Exception) -> None:
-        """Once for each call. Wakes the caller after the last one, or if one didn't succeed."""
+        """Once for each call. Wakes the caller after the last call, or if a call didn't succeed."""
         call.outcome = outcome
         done = next(self._ended) == len(self.calls)
         succeeded = isinstance(outcome, Ended) and outcome.succeeded
@@ -214,7 +214,7 @@ class Exchange:
                 by_queue[key] = []
 
     def _enqueue_in(self, name: str, left: Sequence[list[Call]], most: int | None) -> None:
-        # The smallest groups first: one that finds no room is in nobody's way.
+        # The smallest groups first: a group without room then keeps no other group out.
         groups = sorted(left, key=len)
         calls = list(chain(*groups))
         with self._lock:
@@ -332,8 +332,8 @@ class Exchange:
         self._left.put([call])
 
     def _give_back(self, request: Request, calls: Sequence[Call]) -> None:
-        """All but those that a worker has: they wait until that worker has answered, or is known to
-        be dead and the job is in its queue again."""
+        """All but the jobs that a worker has: they wait until that worker has answered, or is known
+        to be dead and the job is in its queue again."""
         if not request.elsewhere or not request.elsewhere():
             return
         withdrawn = withdraw([call.job for call in calls])
@@ -343,7 +343,7 @@ class Exchange:
             if crashes is not None
         ]
         for call, outcome in stranded:
-            call.outcome = outcome  # the first one that ends wakes the caller, who reads all
+            call.outcome = outcome  # the first end wakes the caller, who reads all
         for call, outcome in stranded:
             log.info("nobody serves %s any more; asking elsewhere", call.job.queue)
             self._end([call], outcome)

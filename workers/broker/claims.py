@@ -100,7 +100,7 @@ def claim(
 ) -> list[Claim]:
     """Up to `limit` jobs that wait in `queues`, the first queue first. One round trip.
 
-    Interactive jobs first; those in the background only if there are no others. Heavy jobs wait
+    Interactive jobs first; background jobs only if no interactive job waits. Heavy jobs wait
     behind each other: see HEAVY_AT_MOST. A suspect is claimed alone; without `suspects` it stays
     where it is, first in its queue. Raises LeaseOver.
     """

@@ -89,14 +89,14 @@ def enqueue(
     groups: Sequence[int] | None = None,
 ) -> Load:
     """Enqueue jobs of one lane of the queue `name`, as many of them as there is room for below
-    `most` or else VELO_MAX_QUEUE, the first ones first; none if no live worker serves it.
+    `most` or else VELO_MAX_QUEUE, in order; no job if no live worker serves the queue.
 
     `groups`: sizes of groups of jobs, in the order of `jobs`; without it each job is a group. A
-    group is let in whole or not at all. One that is larger than the limit is let in if nothing
+    group is let in whole or not at all. A group larger than the limit is let in if nothing
     waits, so that each request can be answered by an idle server.
 
     One round trip and one step in Redis, whatever their number. `bell`: a stream that gets an
-    entry, for whoever waits there. The fields are those that RQ's `enqueue_call` writes.
+    entry and so wakes its readers. The fields are the fields that RQ's `enqueue_call` writes.
     """
     [lane] = {job.lane for job in jobs}
     now = utcformat(rq_now())

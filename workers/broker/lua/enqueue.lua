@@ -8,8 +8,8 @@
 --         somebody waits, in how many crashes it was, seconds that it may wait, its bytes if they are
 --         many or else 0, and the size of the group that begins with it or 0 within a group. A group
 --         is let in whole or not at all.
--- returns how many wait before them, how many workers are alive, how many of the jobs, the first
---         ones, were let in, and the server's time
+-- returns how many wait before them, how many workers are alive, how many of the jobs, from
+--         the first on, were admitted, and the server's time
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
 local waiting = redis.call('LLEN', KEYS[1])
