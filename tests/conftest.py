@@ -96,7 +96,15 @@ def velo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the four files of the founding document, in its model's shape."""
+    """A folder with the four files of the founding document, in its model's shape, but with fewer
+    words, since most tests don't care."""
+    folder = tmp_path_factory.mktemp("models") / "rubert-tiny2"
+    return models.rubert_tiny2_shaped(folder, models.SMALLER)
+
+
+@pytest.fixture(scope="session")
+def founding_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with all of its words."""
     return models.rubert_tiny2_shaped(tmp_path_factory.mktemp("models") / "rubert-tiny2")
 
 

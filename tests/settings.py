@@ -11,6 +11,10 @@ atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 
 # Of all processes of one run of the tests: the first one's.
 SHARED = Path(os.environ.setdefault("TESTS_SHARED", str(FOLDER)))
+# A model that one process has converted need not be converted by the next.
+CONVERTED = SHARED / "converted"
+CONVERTED.mkdir(exist_ok=True)
+(FOLDER / "openvino").symlink_to(CONVERTED)
 
 for name in list(os.environ):
     if name.startswith(("VELO_", "DJANGO_")) and name != "DJANGO_SETTINGS_MODULE":

@@ -18,7 +18,8 @@ from tests import template
 from tests.waiting import SLACK, eventually
 
 ROOT = template.ROOT
-KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")  # of the environment
+# Of the environment.
+KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "TESTS_SHARED")
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,7 @@ def lay_out(folder: Path, database: bool = True) -> None:
     if database:
         shutil.copy(source / "velo.sqlite3", folder)
     shutil.copytree(source / "static", folder / "static", copy_function=_link)
-    # A model that one stack has converted need not be converted by the next.
-    (folder / "openvino").symlink_to(source / "openvino")
+    (folder / "openvino").symlink_to(Path(SHARED) / "converted")
 
 
 def password() -> str:
@@ -48,7 +47,7 @@ def _made() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "password").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            (folder / "openvino").mkdir(parents=True)
+            folder.mkdir()
             made = subprocess.run(
                 [sys.executable, "manage.py", "shell", "--verbosity", "0", "-c", SET_UP],
                 cwd=ROOT,

@@ -57,14 +57,16 @@ def test_minilm_equals_sentence_transformers(at_once: int) -> None:
 
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("at_once", [1, 50])
-def test_a_four_file_folder_equals_transformers_with_cls(tiny_model: Path, at_once: int) -> None:
-    predictor = embed.load(spec(tiny_model), THREADS)
+def test_a_four_file_folder_equals_transformers_with_cls(
+    founding_model: Path, at_once: int
+) -> None:
+    predictor = embed.load(spec(founding_model), THREADS)
     outputs = [
         output
         for start in range(0, len(SENTENCES), at_once)
         for output in embeddings(predictor, SENTENCES[start : start + at_once])
     ]
-    assert difference(outputs, cls_reference(tiny_model, SENTENCES)) <= CLOSE
+    assert difference(outputs, cls_reference(founding_model, SENTENCES)) <= CLOSE
 
 
 @pytest.mark.usefixtures("exact")
@@ -129,11 +131,13 @@ def test_the_answer_over_http_is_the_same(velo: Stack) -> None:
         assert len(answer.json) == 384
 
 
-def test_the_folder_of_the_founding_document_is_served(tiny_model: Path, tmp_path: Path) -> None:
-    with stack(tmp_path, VELO_MODEL_PATH=tiny_model) as velo:
+def test_the_folder_of_the_founding_document_is_served(
+    founding_model: Path, tmp_path: Path
+) -> None:
+    with stack(tmp_path, VELO_MODEL_PATH=founding_model) as velo:
         answer = velo.transform("Тест!")
         assert answer.headers["x-velo-model-version"].startswith("rubert-tiny2@")
-        reference = cls_reference(tiny_model, ["Тест!"])[0]
+        reference = cls_reference(founding_model, ["Тест!"])[0]
         assert cosines([numpy.array(answer.json)], reference[None]).min() >= COSINE
 
 

@@ -1,6 +1,7 @@
 """Classifying, reranking and finding entities: what plain transformers compute."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,16 @@ def answers(predictor: Predictor, inputs: Sequence[Any]) -> list[Any]:
     return found
 
 
+@lru_cache(maxsize=1)
+def reference(path: Path) -> tuple[Any, Any]:
+    """Tokenizer and model."""
+    model = AutoModelForSequenceClassification.from_pretrained(path).eval()
+    return AutoTokenizer.from_pretrained(path), model
+
+
 def logits(path: Path, *texts: str) -> torch.Tensor:
     """Of one text, or of a pair."""
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    model = AutoModelForSequenceClassification.from_pretrained(path).eval()
+    tokenizer, model = reference(path)
     with torch.inference_mode():
         read = tokenizer(*texts, return_tensors="pt", truncation=True, max_length=128)
         return model(**read).logits[0]

@@ -5,6 +5,7 @@ import signal
 import socket
 import sqlite3
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +17,19 @@ from tests import template
 from tests.stack import Stack, free_port, manage, stack
 from tests.waiting import eventually
 from workers.broker.wire import JSONSerializer
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with stack(tmp_path_factory.mktemp("velo"), VELO_PREDICTOR="sleep") as velo:
+        yield velo
+
+
+@pytest.fixture
+def velo(running: Stack) -> Stack:
+    """It answers, whatever the test before has done to it."""
+    running.wait_until_ready()
+    return running
 
 
 def alive(pid: int) -> bool:
@@ -129,38 +143,34 @@ def test_a_taken_port_is_an_error_at_once(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_two_cannot_share_a_folder(tmp_path: Path) -> None:
-    with stack(tmp_path, VELO_PREDICTOR="sleep"):
-        ended = manage(tmp_path, "serve", PORT=free_port())
+def test_two_cannot_share_a_folder(velo: Stack) -> None:
+    ended = manage(velo.folder, "serve", PORT=free_port())
     assert ended.returncode == 1
     assert "Another `manage.py serve` runs" in ended.stderr
     assert "VELO_VAR" in ended.stderr
 
 
-def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
-    with stack(tmp_path, VELO_PREDICTOR="sleep") as velo:
-        [pid] = velo.pids("rqworker")
+def test_a_worker_that_dies_is_started_again(velo: Stack) -> None:
+    [pid] = velo.pids("rqworker")
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: velo.pids("rqworker") not in ([], [pid]))
+    eventually(lambda: velo.transform("again").status == 200)
+    assert "worker-1 | ended with SIGKILL; starting it again in 1 s" in velo.output()
+
+
+def test_a_web_server_that_dies_is_started_again(velo: Stack) -> None:
+    for pid in velo.pids("granian"):
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: velo.pids("rqworker") not in ([], [pid]))
-        eventually(lambda: velo.transform("again").status == 200)
-        assert "worker-1 | ended with SIGKILL; starting it again in 1 s" in velo.output()
+    velo.wait_until_ready()
+    assert velo.transform("again").status == 200
 
 
-def test_a_web_server_that_dies_is_started_again(tmp_path: Path) -> None:
-    with stack(tmp_path, VELO_PREDICTOR="sleep") as velo:
-        for pid in velo.pids("granian"):
-            os.kill(pid, signal.SIGKILL)
-        velo.wait_until_ready()
-        assert velo.transform("again").status == 200
-
-
-def test_a_web_server_whose_first_process_dies_is_started_again(tmp_path: Path) -> None:
-    with stack(tmp_path, VELO_PREDICTOR="sleep") as velo:
-        first, *others = velo.pids("granian")
-        os.kill(first, signal.SIGKILL)
-        eventually(lambda: not any(map(alive, others)))  # they would keep the port
-        velo.wait_until_ready()
-        assert velo.transform("again").status == 200
+def test_a_web_server_whose_first_process_dies_is_started_again(velo: Stack) -> None:
+    first, *others = velo.pids("granian")
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: not any(map(alive, others)))  # they would keep the port
+    velo.wait_until_ready()
+    assert velo.transform("again").status == 200
 
 
 def test_a_redis_that_does_not_answer_is_a_clear_error(tmp_path: Path) -> None:
@@ -171,10 +181,9 @@ def test_a_redis_that_does_not_answer_is_a_clear_error(tmp_path: Path) -> None:
     assert "secret" not in velo.output()
 
 
-def test_every_line_says_which_process_printed_it(tmp_path: Path) -> None:
-    with stack(tmp_path, VELO_PREDICTOR="sleep") as velo:
-        lines = velo.output().splitlines()
-        assert any(line.startswith("worker-1 | ") and "ready with sleep" in line for line in lines)
+def test_every_line_says_which_process_printed_it(velo: Stack) -> None:
+    lines = velo.output().splitlines()
+    assert any(line.startswith("worker-1 | ") and "ready with sleep" in line for line in lines)
 
 
 def test_other_commands_find_the_running_valkey(tmp_path: Path) -> None:

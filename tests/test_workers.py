@@ -1,15 +1,16 @@
 """A worker's life: it loads, is ready, works, beats, and leaves in good order."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.orm import database_of
 from tests.stack import ROOT, Stack, descendants, environment, manage, stack
 from tests.waiting import eventually
 from workers.broker.connection import connection, queue
@@ -19,16 +20,10 @@ from workers.runtime.worker import InferenceWorker
 
 
 def rows(velo: Stack, *fields: str) -> list[list[Any]]:
-    """Worker rows, oldest first, read by Velo's own code in a process of its own."""
-    code = (
-        "import json; from workers.models import Worker; "
-        f"print(json.dumps(list(map(list, Worker.objects.with_health().order_by('started')"
-        f".values_list{fields!r})), default=str))"
-    )
-    shell = velo.manage("shell", "--verbosity", "0", "-c", code)
-    assert shell.returncode == 0, shell.stderr
-    found: list[list[Any]] = json.loads(shell.stdout)
-    return found
+    """Worker rows, oldest first."""
+    with database_of(velo) as alias:
+        found = Worker.objects.using(alias).with_health().order_by("started")
+        return [list(row) for row in found.values_list(*fields)]
 
 
 def start_worker(velo: Stack, *words: str, **knobs: object) -> subprocess.Popen[bytes]:
@@ -150,22 +145,30 @@ def test_threads_are_shared_by_the_workers_of_a_machine(
     assert worker._parts.threads.count == 2
 
 
+@pytest.fixture(scope="module")
+def velo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Without workers."""
+    with stack(tmp_path_factory.mktemp("velo"), workers=0) as running:
+        yield running
+
+
 class TestAWrongModelFolder:
     """The worker refuses to start, names the folder and the missing file."""
 
-    def start(self, tmp_path: Path, model: Path) -> str:
-        with stack(tmp_path, workers=0) as velo:
-            ended = manage(tmp_path, "rqworker", "--burst", VELO_MODEL_PATH=model)
-            assert ended.returncode == 1
-            assert str(model) in ended.stderr
-            [[state, note]] = rows(velo, "state", "note")
-            assert state == "failed"
-            assert note in ended.stderr
-            assert velo.get("/health/ready").json["code"] == "no_worker"
+    def start(self, velo: Stack, model: Path) -> str:
+        before = len(rows(velo, "id"))
+        words = ("rqworker", "--burst", "--skip-checks")
+        ended = manage(velo.folder, *words, VELO_MODEL_PATH=model)
+        assert ended.returncode == 1
+        assert str(model) in ended.stderr
+        [[state, note]] = rows(velo, "state", "note")[before:]
+        assert state == "failed"
+        assert note in ended.stderr
+        assert velo.get("/health/ready").json["code"] == "no_worker"
         return ended.stderr
 
-    def test_no_such_folder(self, tmp_path: Path) -> None:
-        assert "is not a folder" in self.start(tmp_path, tmp_path / "nowhere")
+    def test_no_such_folder(self, velo: Stack, tmp_path: Path) -> None:
+        assert "is not a folder" in self.start(velo, tmp_path / "nowhere")
 
     @pytest.mark.parametrize(
         ("missing", "named"),
@@ -176,20 +179,20 @@ class TestAWrongModelFolder:
         ],
     )
     def test_a_missing_file(
-        self, tmp_path: Path, tiny_model: Path, missing: str, named: str
+        self, velo: Stack, tmp_path: Path, tiny_model: Path, missing: str, named: str
     ) -> None:
         model = tmp_path / "model"
         model.mkdir()
         for path in tiny_model.iterdir():
             if path.name != missing:
                 (model / path.name).symlink_to(path)
-        assert f"lacks {named}" in self.start(tmp_path, model)
+        assert f"lacks {named}" in self.start(velo, model)
 
-    def test_truncated_weights(self, tmp_path: Path, tiny_model: Path) -> None:
+    def test_truncated_weights(self, velo: Stack, tmp_path: Path, tiny_model: Path) -> None:
         model = tmp_path / "model"
         model.mkdir()
         for path in tiny_model.iterdir():
             content = path.read_bytes()
             whole = len(content) if path.suffix == ".json" else len(content) // 2
             (model / path.name).write_bytes(content[:whole])
-        assert "can't be loaded" in self.start(tmp_path, model)
+        assert "can't be loaded" in self.start(velo, model)
