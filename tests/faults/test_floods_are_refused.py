@@ -32,6 +32,13 @@ def velo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """With room for four inputs of an address."""
+    with stack(tmp_path_factory.mktemp("narrow"), VELO_CLIENT_MAX=4, **KNOBS) as running:
+        yield running
+
+
 def transform(
     velo: Stack, source: str = "127.0.0.1", headers: Mapping[str, str] | None = None
 ) -> Answer:
@@ -183,11 +190,11 @@ def test_threads_full_of_half_sent_bodies_are_freed(tmp_path: Path) -> None:
         assert statuses.keys() == {b"408", b"429"}
 
 
-def test_one_address_cannot_take_the_queue_alone(tmp_path: Path) -> None:
-    with stack(tmp_path, VELO_CLIENT_MAX=4, **KNOBS) as velo, filled(velo, "127.0.0.1") as refusal:
+def test_one_address_cannot_take_the_queue_alone(narrow: Stack) -> None:
+    with filled(narrow, "127.0.0.1") as refusal:
         assert_refused(refusal, 429, "client_share")
         assert refusal.headers["retry-after"] == "1"
-        assert transform(velo, "127.0.0.2").status == 200
+        assert transform(narrow, "127.0.0.2").status == 200
 
 
 @pytest.mark.parametrize("path", ["/models/m/transform", "/models/m/versions/1/transform"])
@@ -204,11 +211,10 @@ def test_the_addresses_of_models_are_guarded_alike(path: str, settings: Any) -> 
         assert refusal.status == status
 
 
-def test_a_client_that_has_left_gives_its_share_back(tmp_path: Path) -> None:
-    with stack(tmp_path, VELO_CLIENT_MAX=4, **KNOBS) as velo:
-        with filled(velo):
-            pass
-        eventually(lambda: transform(velo).status == 200)
+def test_a_client_that_has_left_gives_its_share_back(narrow: Stack) -> None:
+    with filled(narrow):
+        pass
+    eventually(lambda: transform(narrow).status == 200)
 
 
 @pytest.mark.parametrize("trusted", [True, False])

@@ -27,8 +27,8 @@ RECENT = 20  # seconds in which all is as before, once the database is back
 SILENT = 30  # and in which a process notices that the database is silent
 
 
-@pytest.fixture
-def database() -> Iterator[Database]:
+@contextmanager
+def database_of_its_own() -> Iterator[Database]:
     # Not in pytest's folder: each session of pytest that starts shuts that to other users, and to
     # come back PostgreSQL, which won't run as root, must find its way there again.
     with TemporaryDirectory(prefix="velo-postgres-") as folder:
@@ -37,6 +37,19 @@ def database() -> Iterator[Database]:
             yield running
         finally:
             running.end()
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    with database_of_its_own() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def standing() -> Iterator[Database]:
+    """For tests that count nothing in it."""
+    with database_of_its_own() as running:
+        yield running
 
 
 def sleeping(folder: Path, **knobs: object) -> Any:
@@ -48,6 +61,19 @@ def sleeping(folder: Path, **knobs: object) -> Any:
 def velo(tmp_path: Path, database: Database) -> Iterator[Stack]:
     with sleeping(tmp_path, DATABASE_URL=database.url) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def running(standing: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with sleeping(tmp_path_factory.mktemp("velo"), DATABASE_URL=standing.url) as velo:
+        yield velo
+
+
+@pytest.fixture
+def standing_velo(running: Stack) -> Stack:
+    """With two workers, whatever the test before has done to its database."""
+    eventually(lambda: alive(running) == 2, RECENT)
+    return running
 
 
 def busy(load: Load, more: int = 200) -> None:
@@ -114,26 +140,30 @@ def test_requests_are_answered_and_counted_later(velo: Stack, database: Database
     assert age(velo) == 0
 
 
-def test_stat_says_so_if_it_has_never_known_any(velo: Stack, database: Database) -> None:
-    with away(database, "stopped"):
-        os.kill(velo.pids("granian")[-1], signal.SIGKILL)  # the next one begins with nothing
-        eventually(lambda: answers(velo))
-        answer = velo.get("/stat")
+def test_stat_says_so_if_it_has_never_known_any(standing_velo: Stack, standing: Database) -> None:
+    with away(standing, "stopped"):
+        os.kill(
+            standing_velo.pids("granian")[-1], signal.SIGKILL
+        )  # the next one begins with nothing
+        eventually(lambda: answers(standing_velo))
+        answer = standing_velo.get("/stat")
         assert answer.status == 503
         assert answer.headers["content-type"] == "application/problem+json"
         assert int(answer.headers["retry-after"]) > 0
         assert answer.json["code"] == "database_away"
-        assert velo.transform("a").status == 200
-    eventually(lambda: velo.get("/stat").status == 200, RECENT)
+        assert standing_velo.transform("a").status == 200
+    eventually(lambda: standing_velo.get("/stat").status == 200, RECENT)
 
 
-def test_many_who_ask_for_figures_hold_up_no_request(velo: Stack, database: Database) -> None:
+def test_many_who_ask_for_figures_hold_up_no_request(
+    standing_velo: Stack, standing: Database
+) -> None:
     """A web process has VELO_WEB_THREADS threads; those that wait for a silent database are few."""
-    eventually(lambda: alive(velo) == 2)
-    with away(database, "silent"), Load(velo, callers=2) as load:
-        eventually(lambda: age(velo), SILENT)
+    eventually(lambda: alive(standing_velo) == 2)
+    with away(standing, "silent"), Load(standing_velo, callers=2) as load:
+        eventually(lambda: age(standing_velo), SILENT)
         for _ in range(200):
-            assert age(velo)
+            assert age(standing_velo)
         busy(load)
     assert set(load.outcomes) == {RIGHT}
     assert max(one.seconds for one in load.asked) < 15
@@ -173,11 +203,11 @@ def test_everything_stops_in_time_meanwhile(tmp_path: Path, database: Database, 
 
 
 def test_the_admin_says_what_is_the_matter(
-    browser: Browser, velo: Stack, database: Database
+    browser: Browser, standing_velo: Stack, standing: Database
 ) -> None:
-    with watched(browser, velo.base, {503}) as page:
-        log_in(page, velo)
-        with away(database, "stopped"):
+    with watched(browser, standing_velo.base, {503}) as page:
+        log_in(page, standing_velo)
+        with away(standing, "stopped"):
             for address in ("/admin/", "/admin/workers/worker/", "/admin/login/?next=/admin/"):
                 answer = page.goto(address)
                 assert answer
@@ -185,7 +215,7 @@ def test_the_admin_says_what_is_the_matter(
                 assert "retry-after" in answer.headers
                 expect(page.locator("h1")).to_have_text("The database can't be reached")
             said = page.content()
-            for secret in ("Traceback", "postgres", "psycopg", "Exception", str(database.url)):
+            for secret in ("Traceback", "postgres", "psycopg", "Exception", str(standing.url)):
                 assert secret not in said
         page.goto("/admin/workers/worker/")
         expect(page.locator("#user-tools")).to_contain_text("admin")  # still logged in
