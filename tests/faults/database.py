@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,14 @@ class Database:
 
     def start(self) -> None:
         self.server.ensure_pgdata_inited()  # which sees to permissions on the way there
-        self.server.ensure_postgres_running()
+        eventually(self._runs)
+
+    def _runs(self) -> bool:
+        try:
+            self.server.ensure_postgres_running()
+        except subprocess.TimeoutExpired:  # it gives a server ten seconds, also on a busy machine
+            return False
+        return True
 
     def freeze(self) -> None:
         """Connections stay open, and nobody answers."""
