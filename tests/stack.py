@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -182,9 +182,8 @@ def resident_megabytes(pid: int) -> float:
 
 
 def descendants(pid: int) -> list[int]:
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    found = [int(child) for child in children]
+    found = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):  # of each of its threads
+        with suppress(OSError):
+            found += [int(child) for child in children.read_text().split()]
     return found + [deeper for child in found for deeper in descendants(child)]

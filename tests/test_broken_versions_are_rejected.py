@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.faults.load import RIGHT, Load
 from tests.faults.test_a_worker_dies import goes_on, workers
 from tests.models import tiny
 from tests.stack import Stack, stack
-from tests.versions import decide, refused, table
+from tests.versions import decide, refused, shell, table
 from tests.waiting import eventually
 
 WORKERS = 2
@@ -105,8 +106,9 @@ def test_what_a_check_finds(velo: Stack, root: Path) -> None:
 
 def test_another_answer_than_the_golden_one(velo: Stack) -> None:
     decide(velo, "add", "golden", "1", "", "--kind", "sleep", "--wait")
-    decide(velo, "golden", "golden", '"Hello!"')
-    decide(velo, "check", "golden@1", "--wait")  # it is recorded
+    said = decide(velo, "golden", "golden", '"Hello!"')
+    assert "golden has no active version, so checks skip Hello! until it has." in said
+    assert "golden input 1 skipped" in decide(velo, "check", "golden@1", "--wait")
     decide(velo, "golden", "golden", '"Bye!"', "--expected", json.dumps([0.5] * 32))
     why = refused(velo, "add", "golden", "2", "", "--kind", "sleep", "--wait")
     assert "golden input 2: To Bye! the answer differs from the expected answer: [0]: " in why
@@ -157,26 +159,73 @@ def test_a_folder_out_of_the_roots(velo: Stack, where: str) -> None:
     assert "VELO_MODEL_ROOTS" in said
 
 
-def checking(velo: Stack) -> int:
-    """The process of a check that has just begun."""
-    return eventually(lambda: next(iter(velo.pids("check_version")), 0))
+REGISTER = """
+from workers.catalog import lifecycle
+for number in range({count}):
+    lifecycle.register("{name}", str(number), "", by="anna", kind="sleep")
+"""
+
+
+def register(velo: Stack, name: str, count: int) -> None:
+    shell(velo, REGISTER.format(name=name, count=count))
+
+
+def states(velo: Stack, name: str) -> list[tuple[str, str]]:
+    """State and reason of each of its versions."""
+    query = "SELECT state, reason FROM workers_modelversion"
+    return table(velo, f"{query} WHERE model_id = '{name}' ORDER BY id")
+
+
+def caught(velo: Stack) -> int:
+    """The process of a check that has just begun, stopped."""
+
+    def stop() -> int:
+        for pid in velo.pids("check_version"):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                return pid
+        return 0
+
+    return eventually(stop)
 
 
 def test_a_check_whose_process_is_killed(velo: Stack, root: Path) -> None:
     decide(velo, "add", "killed", "1", root / "good")
-    os.kill(checking(velo), signal.SIGKILL)
+    os.kill(caught(velo), signal.SIGKILL)
     why = rejected(velo, "killed@1")
     assert why.startswith("The check failed: its process ended with SIGKILL.")
 
 
-def test_a_check_whose_worker_is_killed(velo: Stack) -> None:
-    decide(velo, "add", "interrupted", "1", "", "--kind", "sleep")
-    pid = checking(velo)
+def test_a_check_whose_worker_is_killed_and_checks_that_wait(velo: Stack) -> None:
+    count = 3
+    register(velo, "interrupted", count)
+    pid = caught(velo)
     [_, parent] = re.findall(r"^P?Pid:\s+(\d+)$", Path(f"/proc/{pid}/status").read_text(), re.M)
     os.kill(int(parent), signal.SIGKILL)
-    said = eventually(lambda: (it := state(velo, "interrupted@1"))[0] != "checking" and it, 30)
-    assert said == ("registered", "Its check was interrupted. Check it again.")
+    os.kill(pid, signal.SIGCONT)  # so that it can end with its worker
     eventually(lambda: pid not in velo.pids())
+    # Another worker takes up what waited, and does nothing to what was interrupted.
+    eventually(lambda: "checking" not in {it for it, _ in states(velo, "interrupted")}, 90)
+    said = states(velo, "interrupted")
+    assert sorted(said) == [
+        *[("ready", "")] * (count - 1),
+        ("registered", "Its check was interrupted. Check it again."),
+    ]
+    number = said.index(("registered", "Its check was interrupted. Check it again."))
     eventually(lambda: workers(velo) == WORKERS)
-    decide(velo, "check", "interrupted@1", "--wait")
-    assert state(velo, "interrupted@1")[0] == "ready"
+    decide(velo, "check", f"interrupted@{number}", "--wait")
+    assert state(velo, f"interrupted@{number}")[0] == "ready"
+
+
+def test_many_registrations_at_once_are_checked_one_after_another(velo: Stack) -> None:
+    count = 5
+    register(velo, "many", count)
+    processes = set()
+
+    def done() -> bool:
+        processes.add(len(velo.pids("check_version")))
+        return "checking" not in {it for it, _ in states(velo, "many")}
+
+    eventually(done, seconds=60)
+    assert [it for it, _ in states(velo, "many")] == ["ready"] * count
+    assert max(processes) <= 1

@@ -389,7 +389,7 @@ def test_an_environment_makes_its_version_active() -> None:
 def test_a_version_is_checked_again_when_golden_inputs_have_changed() -> None:
     model, _, version = two_versions()
     ModelVersion.objects.update(checked_at=timezone.now())
-    golden = model.golden_inputs.create(input="a")
+    golden = model.golden_inputs.create(input="a", expected=[1.0])
     for decide in (
         lambda: lifecycle.activate(version, **WHY),
         lambda: lifecycle.set_canary(model, version, 10, **WHY),

@@ -77,6 +77,16 @@ def test_it_lists_what_serves(model: ServedModel) -> None:
     ]
 
 
+def test_checks_that_wait_are_listed_as_such(model: ServedModel) -> None:
+    for version in ("2", "3"):
+        lifecycle.request_check(
+            model.versions.filter(version=version).first() or a_version(model, version)
+        )
+    lines = run("list").splitlines()
+    assert "  m@2: checking, waits for a worker, 0 workers" in lines
+    assert "  m@3: checking, waits for its turn, after 1 other check, 0 workers" in lines
+
+
 def test_it_registers_a_version() -> None:
     said = run("add", "s", "1", "", "--kind", "sleep", "--option", "a=1", "--option", 'b="x"')
     assert said == "s@1 is registered.\n"
@@ -134,8 +144,29 @@ def test_it_decides(model: ServedModel) -> None:
 def test_it_keeps_golden_inputs(model: ServedModel) -> None:
     run("golden", "m", '"Тест!"')
     run("golden", "m", '{"a": 1}', "--expected", "[1, 2]", "--tolerance", "0.5")
+    run("golden", "m", '"null"', "--expected", "null")
     kept = GoldenInput.objects.values_list("input", "expected", "tolerance", "recorded_from")
-    assert list(kept) == [("Тест!", None, 0.01, ""), ({"a": 1}, [1, 2], 0.5, ME)]
+    assert list(kept) == [
+        ("Тест!", None, 0.01, ""),
+        ({"a": 1}, [1, 2], 0.5, ME),
+        ("null", None, 0.01, ME),
+    ]
+    assert GoldenInput.objects.unanswered().get().input == "Тест!"
+
+
+def test_it_says_what_a_golden_input_without_an_answer_comes_to(model: ServedModel) -> None:
+    assert run("golden", "m", '"a"').splitlines() == [
+        "Every version of m must answer a alike.",
+        "The next check of another version records m@1's answer.",
+    ]
+    a_model("new")
+    assert run("golden", "new", '"a"') == (
+        "new has no active version, so checks skip a until it has. Or say what to expect, with "
+        "--expected.\n"
+    )
+    assert run("golden", "new", '"a"', "--expected", "1") == (
+        "Every version of new must answer a alike.\n"
+    )
 
 
 def test_it_shows_the_audit_trail(model: ServedModel) -> None:
@@ -197,7 +228,7 @@ def test_it_does_not_wait_for_ever(
 ) -> None:
     monkeypatch.setattr(velo_models, "GRACE", 0)
     settings.VELO_CHECK_TIMEOUT = 0.1
-    with pytest.raises(CommandError, match="m@2 is checking, and nothing more since"):
+    with pytest.raises(CommandError, match="m@2 is checking: waits for a worker, and nothing m"):
         run("check", "m@2", "--wait")
 
 

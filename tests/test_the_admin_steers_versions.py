@@ -375,8 +375,48 @@ def test_golden_inputs_are_kept_on_the_models_page(
     expect(page.locator(".messagelist .success")).to_be_visible()
     kept = GoldenInput.objects.values_list("input", "tolerance", "recorded_from")
     assert list(kept) == [("Тест!", 0.5, "m@1"), ({"a": 1}, 0.01, "anna")]
+    assert not GoldenInput.objects.unanswered().exists()
     model.refresh_from_db()
     assert model.canary_share == 10
+
+
+def test_null_is_an_expected_answer_and_an_empty_field_is_none(
+    anna: User, model: ServedModel
+) -> None:
+    client = Client()
+    client.force_login(anna)
+
+    def save(*rows: tuple[str, str]) -> list[tuple[bool, str]]:
+        """Input and expected answer; what is kept: whether there is an answer, and from whom."""
+        kept = list(model.golden_inputs.values_list("pk", flat=True))
+        data = {
+            "golden_inputs-TOTAL_FORMS": len(rows),
+            "golden_inputs-INITIAL_FORMS": len(kept),
+        }
+        for number, (given, expected) in enumerate(rows):
+            fields = {"input": given, "expected": expected, "tolerance": 0.01, "model": model.pk}
+            fields["id"] = kept[number] if number < len(kept) else ""
+            data |= {f"golden_inputs-{number}-{name}": value for name, value in fields.items()}
+        assert client.post(address(model), data).status_code == 302
+        golden = model.golden_inputs.order_by("pk")
+        return [(not one.is_unanswered(), one.recorded_from) for one in golden]
+
+    assert save(('"a"', "null"), ('"b"', "")) == [(True, "anna"), (False, "")]
+    shown = client.get(address(model)).content.decode()
+    assert len(re.findall(r"<textarea[^>]*-expected[^>]*>\s*null</textarea>", shown)) == 1
+    assert save(('"c"', "null"), ('"b"', "null")) == [(True, "anna"), (True, "anna")]
+    assert save(('"c"', ""), ('"b"', "[1]")) == [(False, ""), (True, "anna")]
+
+
+def test_a_check_that_waits_is_seen_to_wait(anna: User, model: ServedModel) -> None:
+    a_version(model, "3")
+    for number in ("2", "3"):
+        lifecycle.request_check(version(number))
+    client = Client()
+    client.force_login(anna)
+    page = client.get(address(version("3"))).content.decode()
+    assert "waits for its turn, after 1 other check" in page
+    assert client.get(VERSIONS).content.decode().count("checking: waits for its turn") == 2
 
 
 def test_versions_are_compared_side_by_side(enter: Enter, anna: User, model: ServedModel) -> None:

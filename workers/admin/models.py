@@ -95,7 +95,7 @@ class ServedModelAdmin(Decides):
         for golden in formset.forms:
             if "expected" in golden.changed_data:
                 golden.instance.recorded_from = (
-                    "" if golden.instance.expected is None else request.user.get_username()
+                    request.user.get_username() if golden.is_answered() else ""
                 )
         super().save_formset(request, form, formset, change)
 

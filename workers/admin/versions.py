@@ -146,7 +146,11 @@ class ModelVersionAdmin(Decides):
 
     @admin.display(description="state", ordering="state")
     def state_badge(self, version: ModelVersion) -> SafeString:
-        badges = [badge(version.state, version.reason)]
+        turn = "checking: waits for its turn" if lifecycle.waits(version) else ""
+        return self._badges(version, turn)
+
+    def _badges(self, version: ModelVersion, text: str = "") -> SafeString:
+        badges = [badge(version.state, version.reason, text)]
         for role in ("canary", "shadow"):
             if getattr(version.model, f"{role}_id") == version.pk:
                 share = getattr(version.model, f"{role}_share")
@@ -155,7 +159,8 @@ class ModelVersionAdmin(Decides):
 
     @admin.display(description="state")
     def state_and_reason(self, version: ModelVersion) -> SafeString:
-        return format_html("{} {}", self.state_badge(version), version.reason)
+        said = lifecycle.turn_of(version) or version.reason
+        return format_html("{} {}", self._badges(version), said)
 
     @admin.display(description="kind", ordering="model__kind")
     def kind(self, version: ModelVersion) -> str:

@@ -40,13 +40,20 @@ def open_source(source: str) -> Path | None:
     """The folder, found and inspected; None for a kind without files. Raises SourceError."""
     folder = resolve(source)
     if folder is not None:
-        inspect(folder)
+        try:
+            inspect(folder)
+        except OSError as error:
+            raise _unreadable(folder, error) from error
     return folder
 
 
 def digest(folder: Path) -> str:
-    """64 hexadecimal digits; the first 12 are the version that predictors tell."""
-    return sha256(folder)
+    """64 hexadecimal digits; the first 12 are the version that predictors tell. Raises
+    SourceError if a file can't be read, or there is none."""
+    try:
+        return sha256(folder)
+    except ModelError as error:
+        raise SourceError(str(error)) from error
 
 
 def resolve(source: str) -> Path | None:
@@ -55,7 +62,10 @@ def resolve(source: str) -> Path | None:
     if not source:
         return None
     if source.startswith("/"):
-        return _in_the_roots(source)
+        try:
+            return _in_the_roots(source)
+        except OSError as error:
+            raise _unreadable(source, error) from error
     if kind == "package":
         return _in_a_package(name)
     if kind == "hub":
@@ -63,6 +73,13 @@ def resolve(source: str) -> Path | None:
     raise SourceError(
         f"{source!r} doesn't name a model's files. Write an absolute folder such as /models/NAME, "
         "package:NAME, or hub:ORG/NAME@REVISION."
+    )
+
+
+def _unreadable(where: object, error: OSError) -> SourceError:
+    return SourceError(
+        f"{where} can't be read: {error}. Let the user that Velo runs as read all of it, and see "
+        "that its disk is there and whole."
     )
 
 

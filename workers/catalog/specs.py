@@ -9,9 +9,9 @@ def spec_of(version: PlannedVersion, kind: str) -> Spec:
     """What is to be loaded. Raises ModelError if its files are gone, or others than they were."""
     try:
         folder = sources.resolve(version.source)
+        digest = sources.digest(folder) if folder else ""
     except sources.SourceError as error:
         raise ModelError(str(error)) from error
-    digest = sources.digest(folder) if folder else ""
     if version.digest and digest != version.digest:
         raise ModelError(
             f"The files of {version.label} in {folder} differ from the registered files (SHA-256 "

@@ -1,8 +1,11 @@
 """Models, their versions, their golden inputs, and the audit trail."""
 
+from typing import Any
+
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
+from django.utils import timezone
 
 
 class Kind(models.TextChoices):
@@ -20,6 +23,9 @@ PLAIN = RegexValidator(
     r"^[^/@\s]+\Z",
     "It stands in addresses and names of queues: without slashes, @ and white space.",
 )
+
+
+JSON_NULL = Value(None, models.JSONField())  # None is SQL's NULL
 
 
 class ServedModel(models.Model):
@@ -135,15 +141,26 @@ class ModelVersion(models.Model):
         return f"{self.model_id}@{self.version}"
 
 
+class GoldenInputs(models.QuerySet["GoldenInput"]):
+    def unanswered(self) -> "GoldenInputs":
+        """Without an expected answer: SQL's NULL. JSON's null is an answer."""
+        return self.filter(expected__isnull=True)
+
+
 class GoldenInput(models.Model):
-    """An input with the answer that every version of its model must give."""
+    """An input with the answer that every version of its model must give.
+
+    `expected` is None in Python both without an answer and where the answer is JSON's null;
+    `unanswered` tells them apart, and JSON_NULL writes the second.
+    """
 
     model = models.ForeignKey(ServedModel, on_delete=models.CASCADE, related_name="golden_inputs")
     input = models.JSONField()
     expected = models.JSONField(
         null=True,
         blank=True,
-        help_text="Empty: the next version that is checked fills it in, and later ones must agree.",
+        help_text="Empty: the next check of another version records what the active version "
+        "answers. Without an active version, nothing is compared.",
     )
     tolerance = models.FloatField(
         default=0.01,
@@ -153,12 +170,25 @@ class GoldenInput(models.Model):
     changed = models.DateTimeField(auto_now=True)
     recorded_from = models.CharField(max_length=300, blank=True, editable=False)
 
+    objects = GoldenInputs.as_manager()
+
     class Meta:
         ordering = ["pk"]
 
     def __str__(self) -> str:
         shown = str(self.input)
         return shown if len(shown) <= 60 else f"{shown[:60]}…"
+
+    def is_unanswered(self) -> bool:
+        """As the database has it."""
+        return GoldenInput.objects.unanswered().filter(pk=self.pk).exists()
+
+    def record(self, answer: Any, label: str) -> None:
+        """Expect from now on what this version answers, unless an answer is expected already.
+        Versions that were checked before have to be checked again."""
+        GoldenInput.objects.unanswered().filter(pk=self.pk).update(
+            expected=Value(answer, models.JSONField()), recorded_from=label, changed=timezone.now()
+        )
 
 
 class Change(models.Model):

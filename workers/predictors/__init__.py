@@ -37,10 +37,17 @@ def declared() -> Spec:
         return Spec("sleep", "1.0.0", settings.VELO_PREDICTOR)
     if settings.VELO_MODEL_PATH:
         path = Path(settings.VELO_MODEL_PATH).expanduser()
-        name = path.resolve().name
     else:
-        path, name = import_module(PACKAGE).get_model_path(), PACKAGED
-    if not path.is_dir():
+        path = import_module(PACKAGE).get_model_path()
+    try:
+        name = path.resolve().name if settings.VELO_MODEL_PATH else PACKAGED
+        is_folder = path.is_dir()
+    except (OSError, RuntimeError) as error:  # links in a circle, a folder that isn't ours to read
+        raise ModelError(
+            f"VELO_MODEL_PATH={path} can't be followed: {error}. Correct it, and let the user that "
+            "Velo runs as read the folder and those above it."
+        ) from error
+    if not is_folder:
         raise ModelError(
             f"VELO_MODEL_PATH={path} is not a folder. Set it to the folder that holds "
             "config.json, or unset it to serve the packaged all-MiniLM-L6-v2."

@@ -7,10 +7,12 @@ sentence-transformers (modules.json, 1_Pooling/config.json), which says its own 
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from workers.predictors.protocol import ModelError
 
@@ -55,20 +57,52 @@ def check(weights: Path) -> None:
 
 
 def digest(folder: Path) -> str:
-    """The first 12 hexadecimal digits of its `sha256`."""
+    """The first 12 hexadecimal digits of its `sha256`. Raises ModelError."""
     return sha256(folder)[:12]
 
 
 def sha256(folder: Path) -> str:
-    """64 hexadecimal digits, over the names and content of all files but the hidden."""
+    """64 hexadecimal digits, over the names and content of all files but the hidden.
+
+    Raises ModelError if any of them can't be read, or there is none: what it names wouldn't be this
+    folder's content.
+    """
     total = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+    try:
+        files = sorted(_files(folder))
+        for path in files:
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256")
+            name = path.relative_to(folder)
             total.update(f"{name.as_posix()} {content.hexdigest()}\n".encode())
+    except OSError as error:
+        raise ModelError(
+            f"The model's folder {folder} can't be read: {error}. Let the user that Velo runs as "
+            "read all of it, and see that its disk is there and whole."
+        ) from error
+    if not files:
+        raise ModelError(
+            f"The model's folder {folder} holds no file. Download the model into it, or give "
+            "another folder."
+        )
     return total.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """In the folder at any depth, but nothing hidden; links are followed to files only.
+
+    Raises OSError, where `Path.rglob` would leave out what can't be read.
+    """
+
+    def unreadable(error: OSError) -> NoReturn:
+        raise error
+
+    for place, folders, names in os.walk(folder, onerror=unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = Path(place, name)
+            if not name.startswith(".") and stat.S_ISREG(path.stat().st_mode):
+                yield path
 
 
 def layout(folder: Path) -> Layout:

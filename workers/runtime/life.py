@@ -14,7 +14,8 @@ from redis.exceptions import RedisError
 from workers.broker import leases, rescue
 from workers.broker.connection import queue
 from workers.broker.enqueue import promote_due
-from workers.catalog import lifecycle, plan
+from workers.broker.names import QUEUE
+from workers.catalog import checking, lifecycle, plan
 from workers.host.ticker import Ticker
 from workers.host.watchdog import Watchdog
 from workers.metrics.latency import Recorder
@@ -168,6 +169,8 @@ class Life:
         self._row.write()
         self._recorder.flush()
         lifecycle.give_up_silent_checks()
+        if self._is_registered.is_set() and QUEUE in self._lease.queues:
+            checking.take_up()
         lifecycle.conclude()
         plan.publish()
 

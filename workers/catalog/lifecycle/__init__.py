@@ -30,6 +30,7 @@ from workers.catalog.lifecycle.registering import (
     request_check,
 )
 from workers.catalog.lifecycle.states import NEXT, SERVABLE, Refused, State, move
+from workers.catalog.lifecycle.turns import take_check, turn_of, waiting_checks, waits
 
 __all__ = [
     "CHECK",
@@ -54,4 +55,8 @@ __all__ = [
     "rollback",
     "set_canary",
     "set_shadow",
+    "take_check",
+    "turn_of",
+    "waiting_checks",
+    "waits",
 ]

@@ -8,7 +8,6 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 from redis.exceptions import RedisError
 
@@ -18,6 +17,7 @@ from workers.catalog import sources
 from workers.catalog.lifecycle.rules import must_be_spare
 from workers.catalog.lifecycle.states import Action, Refused, State, move
 from workers.catalog.lifecycle.trail import locked, publish
+from workers.catalog.lifecycle.turns import asked
 from workers.models import Change, ModelVersion, ServedModel
 from workers.models.versions import Kind
 
@@ -102,15 +102,14 @@ def _already(row: ModelVersion) -> str:
 
 
 def request_check(version: ModelVersion) -> None:
-    """Let a worker load it and try it out. Raises Refused."""
+    """Let a worker load it and try it out, when it is its turn. Raises Refused."""
     with transaction.atomic():
         must_be_spare(locked(version.model_id), version)
         silent = timezone.now() - timedelta(seconds=SILENT)
-        interrupted = Q(checked_at=None) | Q(checked_at__lt=silent)
-        ModelVersion.objects.filter(interrupted, pk=version.pk, state=State.CHECKING).update(
-            state=State.REGISTERED
-        )
-        move(version, State.CHECKING, checks=[], reason="", checked_at=None)
+        ModelVersion.objects.filter(
+            pk=version.pk, state=State.CHECKING, checked_at__lt=silent
+        ).update(state=State.REGISTERED)
+        move(version, State.CHECKING, checks=[asked()], reason="", checked_at=None)
     try:
         queue(QUEUE).enqueue_call(
             CHECK,

@@ -28,6 +28,14 @@ def must_have_met_golden_inputs(version: ModelVersion) -> None:
             f"The golden inputs of {version.model_id} are newer than the check of {version}. Check "
             "it again first."
         )
+    model = ServedModel.objects.select_related("active").get(pk=version.model_id)
+    active = model.active
+    if active and active.pk != version.pk and model.golden_inputs.unanswered().exists():
+        raise Refused(
+            f"Some golden inputs of {model} have no expected answer, so {version} hasn't been "
+            f"compared with {active}, the active version. Check it again first: the answers of "
+            f"{active} are recorded then."
+        )
 
 
 def must_be_loadable(version: ModelVersion) -> None:

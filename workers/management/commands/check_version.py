@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from workers.catalog import checking, lifecycle
+from workers.catalog import lifecycle, trial
 from workers.host.parent import die_with_parent
 
 NICE = 10  # of its processor time: requests go first
@@ -25,7 +25,7 @@ class Command(BaseCommand):
         if parent is not None:
             die_with_parent(parent)
         try:
-            version = checking.run(pk)
+            version = trial.run(pk)
         except lifecycle.Refused as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{version} is {version.state}. {version.reason}".strip())

@@ -3,7 +3,7 @@
 import getpass
 import json
 import time
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from workers.catalog import lifecycle
 from workers.models import Change, GoldenInput, ModelVersion, ServedModel, Worker
-from workers.models.versions import Kind
+from workers.models.versions import JSON_NULL, Kind
 
 LOOK = 0.5  # seconds between two looks at what goes on
 GRACE = 10  # seconds that workers have after their own time limit to say that it has passed
@@ -60,7 +60,14 @@ class Command(BaseCommand):
         because(command("default", "Let /transform ask this model.", "NAME"))
         golden = command("golden", "An input that every version must answer alike.", "NAME")
         golden.add_argument("input", metavar="INPUT_JSON", type=_json)
-        golden.add_argument("--expected", type=_json, metavar="JSON")
+        golden.add_argument(
+            "--expected",
+            type=_json,
+            metavar="JSON",
+            default=SUPPRESS,  # null is an answer too
+            help="The answer. Without it, the next check of another version records the active "
+            "version's; where no version is active, nothing is compared.",
+        )
         golden.add_argument("--tolerance", type=float, default=0.01)
         command("audit", "Every change with its user and reason, newest first.").add_argument(
             "name", metavar="NAME", nargs="?"
@@ -86,8 +93,9 @@ class Command(BaseCommand):
                     if getattr(model, f"{role}_id") == version.pk
                 ]
                 states = [worker.held.get(version.label, {}).get("state") for worker in live]
-                shown = ", ".join([version.state, *roles, f"{states.count('ready')} workers"])
-                self.stdout.write(f"  {version}: {shown}")
+                turn = [found] if (found := lifecycle.turn_of(version)) else []
+                shown = [version.state, *turn, *roles, f"{states.count('ready')} workers"]
+                self.stdout.write(f"  {version}: {', '.join(shown)}")
             if change := lifecycle.pending(model):
                 self.stdout.write(f"  {_shown(change)}: {lifecycle.progress(change)}")
 
@@ -109,14 +117,16 @@ class Command(BaseCommand):
         self._checked(version, wait)
 
     def _checked(self, version: ModelVersion, wait: bool) -> None:
-        """Raises CommandError if the check ends with anything but a pass."""
+        """Raises CommandError if the check ends with anything but a pass. While it waits for its
+        turn, its time doesn't run."""
         if not wait:
             return
 
         def state() -> tuple[str, bool]:
             version.refresh_from_db()
             steps = ", ".join(f"{step['step']} {step['outcome']}" for step in version.checks)
-            shown = f"{version} is {version.state}{f': {steps}' if steps else ''}"
+            said = lifecycle.turn_of(version) or steps
+            shown = f"{version} is {version.state}{f': {said}' if said else ''}"
             return shown, version.state != State.CHECKING
 
         self._follow(state, settings.VELO_CHECK_TIMEOUT)
@@ -147,13 +157,15 @@ class Command(BaseCommand):
             raise CommandError(f"{change.to_version} isn't active: {change.detail}")
 
     def _follow(self, state: Callable[[], tuple[str, bool]], seconds: float) -> None:
-        """Print what it says whenever that changes, until it has ended. Raises CommandError."""
+        """Print what it says whenever that changes, until it has ended. Raises CommandError if it
+        hasn't changed for `seconds`, which is as long as any one thing that it waits for may take.
+        """
         until, said = time.monotonic() + seconds + GRACE, ""
         while True:
             shown, ended = state()
             if shown != said:
                 self.stdout.write(shown)
-                said = shown
+                until, said = time.monotonic() + seconds + GRACE, shown
             if ended:
                 return
             if time.monotonic() > until:
@@ -186,17 +198,27 @@ class Command(BaseCommand):
         lifecycle.make_default(_model(name), by=_me(), reason=reason)
         self.stdout.write(f"/transform asks {name} from now on.")
 
-    def _golden(self, name: str, input: Any, expected: Any, tolerance: float, **_: Any) -> None:  # noqa: A002
-        golden = GoldenInput(
-            model=_model(name), input=input, expected=expected, tolerance=tolerance
-        )
-        golden.recorded_from = "" if expected is None else _me()
+    def _golden(self, name: str, input: Any, tolerance: float, **options: Any) -> None:  # noqa: A002
+        model = _model(name)
+        golden = GoldenInput(model=model, input=input, tolerance=tolerance)
+        if answered := "expected" in options:
+            golden.expected, golden.recorded_from = options["expected"], _me()
         try:
             golden.full_clean()
         except ValidationError as error:
             raise CommandError("; ".join(error.messages)) from error
+        if answered and golden.expected is None:
+            golden.expected = JSON_NULL
         golden.save()
-        self.stdout.write(f"Every version of {name} must answer {golden} alike.")
+        if answered or model.active:
+            self.stdout.write(f"Every version of {name} must answer {golden} alike.")
+        if not answered and model.active:
+            self.stdout.write(f"The next check of another version records {model.active}'s answer.")
+        elif not answered:
+            self.stdout.write(
+                f"{name} has no active version, so checks skip {golden} until it has. Or say what "
+                "to expect, with --expected."
+            )
 
     def _audit(self, name: str | None, **options: Any) -> None:
         changes = Change.objects.select_related("model", "from_version", "to_version")
