@@ -1,4 +1,4 @@
-"""Who asks: the address whose requests, and whose wrong passwords, are counted together."""
+"""Which address sent a request, as far as the server knows."""
 
 from collections.abc import Mapping
 from functools import lru_cache

@@ -26,7 +26,9 @@ from inference.gate import Gate, Headers, Refusal, Room
 log = logging.getLogger(__name__)
 
 EMPTYING = 32  # refused requests whose bodies are taken in at a time
-EMPTIED = 16 * 1024 * 1024  # bytes of such a body; who sends more finds a closed connection
+EMPTIED = (
+    16 * 1024 * 1024
+)  # bytes of such a body; a client that sends more finds a closed connection
 
 Django = Callable[[WSGIEnvironment, StartResponse], HttpResponseBase]
 Answer = tuple[int, Headers, bytes]

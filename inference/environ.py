@@ -51,7 +51,7 @@ def environ_of(scope: Scope) -> WSGIEnvironment:
 
 
 def _add_headers(environ: WSGIEnvironment, scope: Scope) -> None:
-    """Without those with an underscore, which would pass for those with a hyphen."""
+    """Without names that have an underscore: they would pass for names with a hyphen."""
     headers = scope.headers
     for name, value in headers.items():
         if "_" in name:
@@ -65,7 +65,7 @@ def _add_headers(environ: WSGIEnvironment, scope: Scope) -> None:
         else:
             environ[key] = f"{before}{'; ' if key == 'HTTP_COOKIE' else ','}{value}"
     for name in headers.keys():  # noqa: SIM118 - it isn't a dictionary
-        if "_" not in name:  # those that `items` leaves out: with other characters than ASCII's
+        if "_" not in name:  # `items` leaves out values with non-ASCII characters
             environ.setdefault(f"HTTP_{name.upper().replace('-', '_')}", "")
 
 

@@ -21,7 +21,7 @@ from inference.threads import Threads
 
 CRAMPED = 2.0  # seconds that a body may take while there is no room for others
 REMEMBERED = 0.02  # seconds for which a full queue isn't asked again
-# Of what isn't a model's. Few threads, since they fight for the interpreter with those of models.
+# Of other addresses than models'. Few threads: all threads compete for the interpreter.
 HEALTH_PLACES, HEALTH_THREADS = 64, 2
 PAGE_PLACES, PAGE_THREADS = 256, 4
 

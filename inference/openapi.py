@@ -62,7 +62,7 @@ def describe_models(result: dict[str, Any], request: Any, **kwargs: Any) -> dict
 
 class SchemaView(SpectacularAPIView):
     """Generates the document again only when the plan has changed: that takes a tenth of a second
-    of processor time, and whoever asks for it again and again would have all of it."""
+    of processor time, and a client that asks again and again would take all of it."""
 
     renderer_classes = [OpenApiJsonRenderer]
     _lock = threading.Lock()
@@ -71,7 +71,7 @@ class SchemaView(SpectacularAPIView):
     @extend_schema(exclude=True)
     def get(self, request: Request) -> HttpResponse:
         plan = _plan()
-        with self._lock:  # those that come meanwhile get what the first one makes
+        with self._lock:  # requests that come meanwhile get what the first request makes
             kept = SchemaView._kept
             if kept is None or kept[0] != plan:
                 document = self.generator_class().get_schema(request=request, public=True)

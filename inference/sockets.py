@@ -39,8 +39,8 @@ def limit_writes(loop: asyncio.AbstractEventLoop, tries: int = TRIES) -> None:
         loop.call_later(AGAIN, limit_writes, loop, tries - 1)
     else:
         log.error(
-            "Answers have no time limit: this process has no socket that listens on port %s. Is "
-            "the web server another one than `manage.py web` starts?",
+            "Answers have no time limit: this process has no socket that listens on port %s. Start "
+            "the web server with `manage.py web`.",
             settings.PORT,
         )
 

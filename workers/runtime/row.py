@@ -1,5 +1,6 @@
 """This worker's row: what the database is told of it, and of the workers that it saw die."""
 
+import logging
 import os
 import socket
 from collections import deque
@@ -14,12 +15,15 @@ from workers.broker.rescue import Loss
 from workers.catalog import lifecycle, sources
 from workers.host import machine
 from workers.models import ModelVersion, Worker
+from workers.predictors import Spec
 from workers.runtime import holdings
 from workers.runtime.answers import Answers
 from workers.runtime.fleet import Fleet
 from workers.runtime.lease import Lease
 from workers.runtime.threads import Threads
 from workers.values.figures import BatchFigures
+
+log = logging.getLogger(__name__)
 
 LOSSES_KEPT = 1000  # of other workers, in memory, while the database is away
 
@@ -119,7 +123,7 @@ class Row:
             spec.version,
             predictors.declared_source(),
             kind=spec.kind,
-            digest=sources.digest(spec.folder) if spec.folder else "",
+            digest=_digest(spec),
             worker=self._worker,
             **found,
         )
@@ -146,3 +150,12 @@ class Row:
         if label not in self._version_ids:
             self._version_ids = {str(row): row.pk for row in ModelVersion.objects.all()}
         return self._version_ids.get(label) if label else None
+
+
+def _digest(spec: Spec) -> str:
+    """Of its files, as far as they can still be read: the model is in memory in any case."""
+    try:
+        return sources.digest(spec.folder) if spec.folder else ""
+    except sources.SourceError as error:
+        log.warning("%s: its files can't be read any more: %s", spec.label, error)
+        return ""
