@@ -287,7 +287,7 @@ def test_a_request_asks_nothing_of_the_database(monkeypatch: pytest.MonkeyPatch)
     prediction = Prediction([0.6, 0.8], "m@1", "w", 3, False, 0.001, 0.010)
     value = b64encode(JSONSerializer.dumps(asdict(prediction)))
     ended = Ended({b"type": b"1", b"return_value": value})
-    monkeypatch.setattr(Exchange, "ask", lambda *args: ended)
+    monkeypatch.setattr(Exchange, "ask", lambda *args: [ended])
     with CaptureQueriesContext(database) as queries:
         assert post().json() == [0.6, 0.8]
     assert len(queries) == 0
