@@ -65,18 +65,20 @@ class SchemaView(SpectacularAPIView):
     of processor time, and a client that asks again and again would take all of it."""
 
     renderer_classes = [OpenApiJsonRenderer]
-    _lock = threading.Lock()
-    _kept: tuple[Plan, bytes] | None = None
 
     @extend_schema(exclude=True)
     def get(self, request: Request) -> HttpResponse:
         plan = _plan()
-        with self._lock:  # requests that come meanwhile get what the first request makes
-            kept = SchemaView._kept
-            if kept is None or kept[0] != plan:
+        with _making:  # requests that come meanwhile get what the first request makes
+            if not _made or _made[0][0] != plan:
                 document = self.generator_class().get_schema(request=request, public=True)
-                kept = SchemaView._kept = plan, OpenApiJsonRenderer().render(document)
-        return HttpResponse(kept[1], content_type=OpenApiJsonRenderer.media_type)
+                _made[:] = [(plan, OpenApiJsonRenderer().render(document))]
+            [(_, content)] = _made
+        return HttpResponse(content, content_type=OpenApiJsonRenderer.media_type)
+
+
+_making = threading.Lock()
+_made: list[tuple[Plan, bytes]] = []  # the document of the last plan, if there was one
 
 
 def _plan() -> Plan:
