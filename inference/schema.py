@@ -54,6 +54,7 @@ def _example(code: str, title: str, status: int, detail: str) -> OpenApiExample:
 
 
 _ASKED = (
+    errors.BadRequest,
     errors.InvalidJSON,
     errors.InvalidEncoding,
     errors.NotAString,
@@ -70,6 +71,7 @@ _ASKED = (
     errors.ClientShare,
     errors.ModelFailed,
     errors.Poisonous,
+    errors.ServerError,
     errors.NoWorker,
     errors.Suspended,
     errors.QueueAway,
