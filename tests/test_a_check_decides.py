@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.rows import a_model, a_version
-from workers.catalog import checking
+from workers.catalog import trial
 from workers.catalog.lifecycle import Refused, State
 from workers.models import GoldenInput, ModelVersion
 from workers.predictors import sleep
@@ -23,7 +23,7 @@ def version() -> ModelVersion:
 
 def outcome(version: ModelVersion) -> tuple[str, str]:
     """The state and the reason after its check."""
-    checking.run(version.pk)
+    trial.run(version.pk)
     version.refresh_from_db()
     return version.state, version.reason
 
@@ -54,7 +54,7 @@ def test_a_version_whose_check_nobody_asked_for_is_left_alone(
     """An old job, say: its version may serve by now, or may have been rejected."""
     ModelVersion.objects.update(state=state, reason="as it was")
     with pytest.raises(Refused, match="nobody asked for its check"):
-        checking.run(version.pk)
+        trial.run(version.pk)
     version.refresh_from_db()
     assert (version.state, version.reason, version.checks) == (state, "as it was", [])
 
@@ -83,7 +83,7 @@ def test_it_may_take_the_memory_that_a_worker_may_hold(
     """The size of the process is made up: no real model grows by a given number of bytes."""
     settings.VELO_WORKER_MEMORY_MB = 10
     sizes = iter([5 * MB, 5 * MB + grown])
-    monkeypatch.setattr("workers.catalog.checking.machine.resident", lambda: next(sizes))
+    monkeypatch.setattr("workers.catalog.trial.machine.resident", lambda: next(sizes))
     assert outcome(version)[0] == state
     assert ("VELO_WORKER_MEMORY_MB" in version.reason) == (state == "rejected")
 
