@@ -93,14 +93,14 @@ def near(known: Vectors | None, number: int, body: Any) -> bool:
 
 def decide(velo: Stack, *words: object) -> str:
     """`manage.py velo_models`, which must succeed. What it prints."""
-    ended = velo.manage("velo_models", *map(str, words), "--skip-checks")
+    ended = velo.manage("velo_models", "--skip-checks", *map(str, words))
     assert ended.returncode == 0, ended.stdout + ended.stderr + velo.output()[-3000:]
     return ended.stdout
 
 
 def refused(velo: Stack, *words: object) -> str:
     """`manage.py velo_models`, which must fail. Why it does."""
-    ended = velo.manage("velo_models", *map(str, words), "--skip-checks")
+    ended = velo.manage("velo_models", "--skip-checks", *map(str, words))
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert ended.stderr.startswith("CommandError: "), ended.stderr
     return ended.stderr
