@@ -16,7 +16,7 @@ from rest_framework.request import Request
 from inference import dispatch
 from inference.errors import APIError
 from workers.catalog.plan import Plan, PlannedModel
-from workers.predictors.kinds import EMBED, KINDS, SCHEMAS, Kind
+from workers.predictors.kinds import EMBED, KINDS, Kind, schemas
 
 DEFAULT = "/transform"
 MODEL = "/models/{model}/transform"
@@ -39,7 +39,7 @@ def describe_models(result: dict[str, Any], request: Any, **kwargs: Any) -> dict
     of the address for all models. Where no models are known, all kinds are described."""
     plan = _plan() if request else Plan()
     components = result.setdefault("components", {}).setdefault("schemas", {})
-    components |= deepcopy(SCHEMAS)
+    components |= schemas()
     paths = result["paths"]
     default = plan.models.get(plan.default or "")
     operation = paths[DEFAULT]["post"]

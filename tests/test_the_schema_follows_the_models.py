@@ -12,7 +12,7 @@ from tests.answering import model, plan_of, publish, version
 from workers.catalog.plan import PlannedModel
 from workers.models.versions import Kind
 from workers.predictors import protocol
-from workers.predictors.kinds import KINDS, SCHEMAS
+from workers.predictors.kinds import KINDS, schemas
 
 EACH = "/models/{model}/transform"
 PINNED = "/models/{model}/versions/{version}/transform"
@@ -47,7 +47,7 @@ def test_each_kind_has_a_contract_whose_examples_keep_it() -> None:
     assert list(KINDS) == [kind.name for kind in KINDS.values()]
     assert set(KINDS) == set(Kind.values)
     for kind in KINDS.values():
-        assert {kind.takes, kind.gives} <= SCHEMAS.keys()
+        assert {kind.takes, kind.gives} <= schemas().keys()
         for example in kind.inputs.values():
             assert kind.check(example, None) == example
         assert not kind.difference(kind.output, kind.output, 0.0)

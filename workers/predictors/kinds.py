@@ -32,7 +32,7 @@ class Kind:
     check: Callable[[Any, Schema | None], Any]
     summary: str
     description: str
-    takes: str  # a name in SCHEMAS
+    takes: str  # a name in `schemas`
     gives: str
     inputs: Mapping[str, Any]  # examples by name
     output: Any  # an example
@@ -54,12 +54,6 @@ class Kind:
         return predictor
 
 
-_STRING = {
-    "type": "string",
-    "minLength": 1,
-    "maxLength": settings.VELO_MAX_INPUT_CHARS,
-    "pattern": PATTERN,
-}
 _NUMBER = {"type": "number", "format": "float"}
 _WHOLE = {"type": "integer", "minimum": 0}
 
@@ -69,32 +63,45 @@ def _objects(**properties: Schema) -> dict[str, Any]:
     return {"type": "array", "items": item}
 
 
-# The components of the Swagger schema.
-SCHEMAS: dict[str, dict[str, Any]] = {
-    "Text": _STRING,
-    "Embedding": {"type": "array", "items": _NUMBER, "minItems": 1},
-    "Scores": _objects(label={"type": "string"}, score=_NUMBER),
-    "QueryAndTexts": {
-        "type": "object",
-        "properties": {
-            "query": _STRING,
-            "texts": {
-                "type": "array",
-                "items": _STRING,
-                "minItems": 1,
-                "maxItems": TEXTS_AT_MOST,
+def schemas() -> dict[str, dict[str, Any]]:
+    """The components of the Swagger schema, by name."""
+    text = {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": settings.VELO_MAX_INPUT_CHARS,
+        "pattern": PATTERN,
+    }
+    return {
+        "Text": text,
+        "Embedding": {"type": "array", "items": _NUMBER, "minItems": 1},
+        "Scores": _objects(label={"type": "string"}, score=_NUMBER),
+        "QueryAndTexts": {
+            "type": "object",
+            "properties": {
+                "query": text,
+                "texts": {
+                    "type": "array",
+                    "items": text,
+                    "minItems": 1,
+                    "maxItems": TEXTS_AT_MOST,
+                },
             },
+            "required": ["query", "texts"],
+            "additionalProperties": False,
+            "description": f"Together at most {settings.VELO_MAX_INPUT_CHARS} characters.",
         },
-        "required": ["query", "texts"],
-        "additionalProperties": False,
-        "description": f"Together at most {settings.VELO_MAX_INPUT_CHARS} characters.",
-    },
-    "Ranking": _objects(index=_WHOLE, score=_NUMBER),
-    "Names": _objects(
-        label={"type": "string"}, score=_NUMBER, start=_WHOLE, end=_WHOLE, text={"type": "string"}
-    ),
-    "Anything": {"description": "Any JSON; the version's own schema says more, if it has one."},
-}
+        "Ranking": _objects(index=_WHOLE, score=_NUMBER),
+        "Names": _objects(
+            label={"type": "string"},
+            score=_NUMBER,
+            start=_WHOLE,
+            end=_WHOLE,
+            text={"type": "string"},
+        ),
+        "Anything": {"description": "Any JSON; the version's own schema says more, if it has one."},
+    }
+
+
 _TRUNCATED = (
     "A text longer than the model takes is truncated, and the answer says so in `X-Velo-Truncated`."
 )
