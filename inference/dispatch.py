@@ -219,8 +219,8 @@ def redis_errors() -> Iterator[None]:
     except ResponseError as error:
         log.warning("Redis: %s", error)
         raise QueueAway(
-            f"Redis refuses to be written to: {error} Give its machine free disk space and memory, "
-            "or name its primary in REDIS_URL. Then try again."
+            f"Redis refuses to be written to: {str(error).rstrip('.')}. Give its machine free disk "
+            "space and memory, or name its primary in REDIS_URL. Then try again."
         ) from error
     except RedisError as error:
         log.warning("Redis: %s", error)

@@ -17,14 +17,6 @@ def text(name: str, default: str = "") -> str:
     return os.environ.get(name, "").strip() or default
 
 
-def required(name: str, cure: str) -> str:
-    """The value. Raises ImproperlyConfigured with `cure` if the variable is unset or empty."""
-    value = text(name)
-    if not value:
-        raise ImproperlyConfigured(f"{name} is not set. {cure}")
-    return value
-
-
 def choice(name: str, options: tuple[str, ...], default: str) -> str:
     """One of `options`. Raises ImproperlyConfigured."""
     value = text(name, default)
