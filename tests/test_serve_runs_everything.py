@@ -138,7 +138,7 @@ def test_a_taken_port_is_an_error_at_once(tmp_path: Path) -> None:
         port = other.getsockname()[1]
         ended = manage(tmp_path, "serve", PORT=port)
     assert ended.returncode == 1
-    assert f"Port {port} on 127.0.0.1 is taken" in ended.stderr
+    assert f"Port {port} on 127.0.0.1 is used by another program" in ended.stderr
     assert "make run PORT=" in ended.stderr
     assert "Traceback" not in ended.stderr
 

@@ -79,9 +79,3 @@ def test_velo_is_written_in_plain_words() -> None:
 def test_each_place_has_files() -> None:
     for place in words.PLACES:
         assert list(words.ROOT.glob(place)), place
-
-
-def test_a_line_may_be_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "page.md").write_text("A worker shall end.\nA worker shall start.\n")
-    monkeypatch.setattr(words, "ALLOWED", frozenset({"A worker shall end."}))
-    assert [finding.line for finding in words.findings(tmp_path / "page.md", tmp_path)] == [2]

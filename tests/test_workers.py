@@ -28,13 +28,15 @@ def rows(velo: Stack, *fields: str) -> list[list[Any]]:
 
 def start_worker(velo: Stack, *words: str, **knobs: object) -> subprocess.Popen[bytes]:
     """A worker in a second terminal."""
-    return subprocess.Popen(
+    worker = subprocess.Popen(
         [sys.executable, "manage.py", *(words or ("rqworker",)), "--skip-checks"],
         cwd=ROOT,
         env=environment(velo.folder, **{**velo.knobs, **knobs}),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    velo.beside.append(worker)
+    return worker
 
 
 def variables(pid: int) -> list[str]:

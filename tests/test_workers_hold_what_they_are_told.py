@@ -74,7 +74,7 @@ def working(velo: Stack, *words: str, count: int = 1, **knobs: object) -> Iterat
     processes = [start_worker(velo, "rqworker", *words, **knobs) for _ in range(count)]
     try:
         eventually(lambda: len(held(velo)) >= there + count, seconds=60)
-        eventually(lambda: velo.get("/health/ready").json.get("workers", 0) >= there + count)
+        eventually(lambda: len(velo.get("/stat").json["workers"]) >= there + count)
         yield
     finally:
         stop(processes)

@@ -255,7 +255,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["inference.codecs.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "inference.codecs.JSONAlways",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "inference.errors.answer",
+    "EXCEPTION_HANDLER": "inference.problems.answer",
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Velo",

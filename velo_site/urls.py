@@ -11,7 +11,7 @@ urlpatterns = [
     path("", include("inference.urls")),
 ]
 
-handler400 = "inference.errors.bad_request"
-handler403 = "inference.errors.forbidden"
-handler404 = "inference.errors.not_found"
-handler500 = "inference.errors.server_error"
+handler400 = "inference.problems.bad_request"
+handler403 = "inference.problems.forbidden"
+handler404 = "inference.problems.not_found"
+handler500 = "inference.problems.server_error"

@@ -18,6 +18,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from workers.models import ModelVersion, ServedModel
+from workers.values.version_id import VersionId
 
 NOTHING = "–"
 SHORT = 16  # characters of a text in a list
@@ -152,9 +153,9 @@ def version_of(model: ServedModel, version: ModelVersion | None) -> SafeString:
 
 
 def in_two(label: str) -> SafeString:
-    """ "name@version", or another name, in one line or in two."""
-    name, at, version = label.rpartition("@")
-    return format_html("{}<wbr>{}", whole(f"{name}{at}"), whole(version))
+    """ "name@version", in one line or in two."""
+    one = VersionId.parse(label)
+    return format_html("{}<wbr>{}", whole(f"{one.model}@"), whole(one.version))
 
 
 def bars(counts: Mapping[str, int]) -> SafeString:

@@ -40,6 +40,7 @@ from workers.admin.workers import HELD, held_row
 from workers.catalog import lifecycle
 from workers.models import LatencySample, ModelVersion, Worker
 from workers.values.figures import BatchFigures
+from workers.values.version_id import VersionId
 
 State = ModelVersion.State
 
@@ -101,10 +102,12 @@ class ModelVersionAdmin(Decides):
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> ModelVersion | None:
         """By its label too: that is all that workers say of it."""
-        name, at, version = object_id.rpartition("@")
-        if at:
-            return self.get_queryset(request).filter(model=name, version=version).first()
-        return super().get_object(request, object_id, from_field)
+        try:
+            wanted = VersionId.parse(object_id)
+        except ValueError:
+            return super().get_object(request, object_id, from_field)
+        rows = self.get_queryset(request)
+        return rows.filter(model=wanted.model, version=wanted.version).first()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(REGISTER)

@@ -15,6 +15,7 @@ from django.db import transaction
 from workers.broker.connection import connection
 from workers.models import Change, ModelVersion, ServedModel
 from workers.predictors.protocol import Spec
+from workers.values.version_id import VersionId
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class PlannedVersion:
     @property
     def label(self) -> str:
         """ "name@version", the name of its queue."""
-        return f"{self.model}@{self.version}"
+        return VersionId(self.model, self.version).label
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,9 @@ class Plan:
 
     def version(self, label: str) -> PlannedVersion | None:
         """The version with this label, "name@version"; None if the plan has no such version."""
-        name, _, version = label.rpartition("@")
-        model = self.models.get(name)
-        return model.versions.get(version) if model else None
+        wanted = VersionId.parse(label)
+        model = self.models.get(wanted.model)
+        return model.versions.get(wanted.version) if model else None
 
     def to_json(self) -> str:
         """The form in which Redis holds it. Equal plans give equal strings."""

@@ -34,12 +34,12 @@ class ServedModel(models.Model):
     name = models.CharField(primary_key=True, max_length=200, validators=[PLAIN])
     kind = models.CharField(max_length=16, choices=Kind, default=Kind.EMBED)
     is_default = models.BooleanField(
-        "default", default=False, help_text="/transform asks this one."
+        "default", default=False, help_text="/transform asks this model."
     )
     follows_environment = models.BooleanField(
         default=True,
-        help_text="Until a person activates a version, each worker serves the one it is started "
-        "with (VELO_MODEL_PATH).",
+        help_text="Until a person activates a version, each worker serves the version that it is "
+        "started with (VELO_MODEL_PATH).",
     )
     active = models.ForeignKey(
         "ModelVersion", null=True, blank=True, on_delete=models.PROTECT, related_name="+"
@@ -50,7 +50,7 @@ class ServedModel(models.Model):
         blank=True,
         on_delete=models.PROTECT,
         related_name="+",
-        help_text="The one that was active before: a rollback goes there.",
+        help_text="The version that was active before: a rollback activates it again.",
     )
     canary = models.ForeignKey(
         "ModelVersion", null=True, blank=True, on_delete=models.PROTECT, related_name="+"

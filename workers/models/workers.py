@@ -86,7 +86,7 @@ class Worker(models.Model):
         blank=True,
         on_delete=models.PROTECT,
         related_name="workers",
-        help_text="The first of those it holds.",
+        help_text="The first of the versions that it holds.",
     )
     started = models.DateTimeField(db_default=Now())
     last_seen = models.DateTimeField(db_default=Now(), db_index=True)

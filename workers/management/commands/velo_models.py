@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError
 from workers.catalog import lifecycle
 from workers.models import Change, GoldenInput, ModelVersion, ServedModel, Worker
 from workers.models.versions import JSON_NULL, Kind
+from workers.values.version_id import VersionId
 
 LOOK = 0.5  # seconds between two looks at what goes on
 GRACE = 10  # seconds that workers have after their own time limit to say that it has passed
@@ -249,10 +250,12 @@ def _model(name: str) -> ServedModel:
 
 
 def _version(label: str) -> ModelVersion:
-    name, _, version = label.rpartition("@")
     try:
-        return ModelVersion.objects.select_related("model").get(model=name, version=version)
-    except ModelVersion.DoesNotExist as error:
+        wanted = VersionId.parse(label)
+        return ModelVersion.objects.select_related("model").get(
+            model=wanted.model, version=wanted.version
+        )
+    except (ValueError, ModelVersion.DoesNotExist) as error:
         known = ", ".join(sorted(one.label for one in ModelVersion.objects.all())) or "none"
         raise CommandError(f"There is no version {label}. Known: {known}.") from error
 
