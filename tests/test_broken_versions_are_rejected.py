@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.faults.load import RIGHT, Load
+from tests.faults.load import RIGHT, SLOW, Load
 from tests.faults.test_a_worker_dies import goes_on, workers
 from tests.models import tiny
 from tests.stack import Stack, stack
@@ -46,6 +46,7 @@ def velo(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack
         tmp_path_factory.mktemp("velo"),
         workers=WORKERS,
         VELO_PREDICTOR="sleep",
+        VELO_SLEEP_MS=SLOW,
         VELO_MODEL_ROOTS=root,
         VELO_WORKER_MEMORY_MB=10,
     ) as running:

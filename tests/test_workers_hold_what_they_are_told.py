@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.faults.load import RIGHT, Load
+from tests.faults.load import RIGHT, SLOW, Load
 from tests.faults.test_a_worker_dies import goes_on
 from tests.stack import Answer, Stack, manage, stack
 from tests.test_workers import rows, start_worker
@@ -55,7 +55,7 @@ made("m", "1", "2", is_default=True)
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("velo")
-    with stack(folder, workers=0, VELO_PREDICTOR="sleep", VELO_SLEEP_MS=3) as velo:
+    with stack(folder, workers=0, VELO_PREDICTOR="sleep", VELO_SLEEP_MS=SLOW) as velo:
         yield velo
 
 

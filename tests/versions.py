@@ -21,7 +21,7 @@ from tests.waiting import eventually
 from workers.predictors import folder
 
 TEXTS = [f"text {number}" for number in range(20)]
-PAUSE = 0.03  # seconds between two requests of a caller: others need the processor too
+PAUSE = 0.06  # seconds between two requests of a caller: others need the processor too
 NEAR = 0.99  # cosine; two versions' answers to a text are far from it
 
 Vectors = numpy.ndarray  # shape (TEXTS, numbers)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from redis import Redis
 
-from tests.faults.load import CUT, RIGHT, Load
+from tests.faults.load import CUT, RIGHT, SLOW, Load
 from tests.faults.test_a_worker_dies import goes_on
 from tests.stack import stack
 from tests.waiting import eventually
 
 
 def test_its_jobs_do_not_pile_up(tmp_path: Path) -> None:
-    with stack(tmp_path, VELO_PREDICTOR="sleep") as velo, Load(velo) as load:
+    with stack(tmp_path, VELO_PREDICTOR="sleep", VELO_SLEEP_MS=SLOW) as velo, Load(velo) as load:
         goes_on(load)
         for pid in velo.pids("granian"):
             os.kill(pid, signal.SIGKILL)

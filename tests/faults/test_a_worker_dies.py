@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests.faults.load import RIGHT, Load
+from tests.faults.load import RIGHT, SLOW, Load
 from tests.stack import Stack, stack
 from tests.test_workers import rows, start_worker
 from tests.waiting import eventually
@@ -22,7 +22,7 @@ def velo(tmp_path: Path) -> Iterator[Stack]:
         tmp_path,
         workers=2,
         DJANGO_SETTINGS_MODULE="tests.faults.settings",
-        VELO_SLEEP_MS=2,
+        VELO_SLEEP_MS=SLOW,
         VELO_JOB_TIMEOUT=2,
     ) as running:
         yield running
@@ -53,7 +53,7 @@ def test_a_killed_worker_costs_no_answer(velo: Stack) -> None:
 
 
 def test_all_workers_killed_and_one_started(tmp_path: Path) -> None:
-    with stack(tmp_path, workers=0, VELO_PREDICTOR="sleep") as velo:
+    with stack(tmp_path, workers=0, VELO_PREDICTOR="sleep", VELO_SLEEP_MS=SLOW) as velo:
         first = [start_worker(velo) for _ in range(2)]
         eventually(lambda: workers(velo) == 2)
         with Load(velo) as load:
@@ -74,7 +74,7 @@ def test_a_worker_elsewhere_is_missed_when_its_lease_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In another place its process can't be seen."""
-    with stack(tmp_path, VELO_PREDICTOR="sleep", VELO_LEASE=2) as velo:
+    with stack(tmp_path, VELO_PREDICTOR="sleep", VELO_SLEEP_MS=SLOW, VELO_LEASE=2) as velo:
         elsewhere = start_worker(velo, DJANGO_SETTINGS_MODULE="tests.faults.elsewhere")
         eventually(lambda: workers(velo) == 2)
         with Load(velo) as load:
@@ -89,7 +89,10 @@ def test_a_worker_elsewhere_is_missed_when_its_lease_is_over(
 
 def test_a_worker_that_was_stopped_and_wakes_up(tmp_path: Path) -> None:
     """Its jobs were given away meanwhile; it can't answer them twice, and works on."""
-    with stack(tmp_path, workers=2, VELO_PREDICTOR="sleep") as velo, Load(velo) as load:
+    with (
+        stack(tmp_path, workers=2, VELO_PREDICTOR="sleep", VELO_SLEEP_MS=SLOW) as velo,
+        Load(velo) as load,
+    ):
         goes_on(load)
         [stopped, _] = velo.pids("rqworker")
         os.kill(stopped, signal.SIGSTOP)
@@ -148,8 +151,8 @@ show('"""
 
 
 def test_a_worker_that_is_told_to_stop_finishes_what_it_has(tmp_path: Path) -> None:
-    with stack(tmp_path, VELO_PREDICTOR="sleep", VELO_SLEEP_MS=3) as velo, Load(velo) as load:
-        for more in range(20):
+    with stack(tmp_path, VELO_PREDICTOR="sleep", VELO_SLEEP_MS=SLOW) as velo, Load(velo) as load:
+        for more in range(10):
             leaving = start_worker(velo)
             eventually(lambda: workers(velo) == 2)
             goes_on(load, more)
@@ -182,7 +185,7 @@ def test_a_caller_who_waits_for_less_than_the_model_takes_harms_no_worker(tmp_pa
 
 
 def test_what_others_write_among_the_workers_stops_nobody(tmp_path: Path) -> None:
-    with stack(tmp_path, workers=2, VELO_PREDICTOR="sleep") as velo:
+    with stack(tmp_path, workers=2, VELO_PREDICTOR="sleep", VELO_SLEEP_MS=SLOW) as velo:
         with Redis(unix_socket_path=str(tmp_path / "valkey.sock")) as redis:
             for row, entry in (("a", "no JSON"), ("b", "[]"), ("c", '{"queues": []}')):
                 redis.hset("velo:workers", row, entry)
@@ -197,7 +200,7 @@ def test_what_others_write_among_the_workers_stops_nobody(tmp_path: Path) -> Non
 def test_a_worker_takes_the_place_of_one_of_the_same_name_that_died_elsewhere(
     tmp_path: Path,
 ) -> None:
-    knobs = {"VELO_PREDICTOR": "sleep", "VELO_LEASE": 2}
+    knobs = {"VELO_PREDICTOR": "sleep", "VELO_SLEEP_MS": SLOW, "VELO_LEASE": 2}
     with stack(tmp_path, workers=0, **knobs) as velo:
         words = ("rqworker", "--name", "pod-0")
         elsewhere = {"DJANGO_SETTINGS_MODULE": "tests.faults.elsewhere"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.load import RIGHT, Load
+from tests.faults.load import RIGHT, SLOW, Load
 from tests.faults.test_a_worker_dies import goes_on, workers
 from tests.faults.valkey import Valkey
 from tests.stack import stack
@@ -54,7 +54,11 @@ def test_a_server_whose_clock_jumps(tmp_path: Path, seconds: int) -> None:
     (tmp_path / "velo").mkdir()
     valkey = Valkey(tmp_path, {**os.environ, **wrong(clock)})
     try:
-        knobs = {"REDIS_URL": f"unix://{valkey.socket}", "VELO_PREDICTOR": "sleep"}
+        knobs = {
+            "REDIS_URL": f"unix://{valkey.socket}",
+            "VELO_PREDICTOR": "sleep",
+            "VELO_SLEEP_MS": SLOW,
+        }
         with stack(tmp_path / "velo", workers=2, **knobs) as velo, Load(velo) as load:
             goes_on(load)
             before = valkey.client.time()[0]

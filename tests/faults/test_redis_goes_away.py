@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.load import RIGHT, Load
+from tests.faults.load import RIGHT, SLOW, Load
 from tests.faults.valkey import (
     Valkey,
     become_a_replica,
@@ -31,7 +31,11 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 def velo(tmp_path: Path, valkey: Valkey) -> Iterator[Stack]:
     folder = tmp_path / "velo"
     folder.mkdir()
-    knobs = {"REDIS_URL": f"unix://{valkey.socket}", "VELO_PREDICTOR": "sleep"}
+    knobs = {
+        "REDIS_URL": f"unix://{valkey.socket}",
+        "VELO_PREDICTOR": "sleep",
+        "VELO_SLEEP_MS": SLOW,
+    }
     with stack(folder, workers=2, **knobs) as running:
         yield running
 

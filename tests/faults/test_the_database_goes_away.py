@@ -16,7 +16,7 @@ from django.db.utils import ConnectionHandler, OperationalError
 from playwright.sync_api import Browser, expect
 
 from tests.faults.database import Database
-from tests.faults.load import RIGHT, Load
+from tests.faults.load import RIGHT, SLOW, Load
 from tests.stack import Stack, stack
 from tests.test_the_admin_shows_it import log_in, watched
 from tests.test_workers import start_worker
@@ -54,7 +54,7 @@ def standing() -> Iterator[Database]:
 
 def sleeping(folder: Path, **knobs: object) -> Any:
     """Two workers with the stand-in model."""
-    return stack(folder, workers=2, VELO_PREDICTOR="sleep", VELO_SLEEP_MS=2, **knobs)
+    return stack(folder, workers=2, VELO_PREDICTOR="sleep", VELO_SLEEP_MS=SLOW, **knobs)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def standing_velo(running: Stack) -> Stack:
     return running
 
 
-def busy(load: Load, more: int = 200) -> None:
+def busy(load: Load, more: int = 100) -> None:
     """Until so many more have been answered."""
     before = load.right()
     eventually(lambda: load.right() >= before + more)
@@ -262,7 +262,7 @@ def test_a_locked_database_holds_up_no_request(tmp_path: Path) -> None:
             busy(load)
             other.execute("BEGIN IMMEDIATE")
             before = sqlite_counted(velo)
-            busy(load, 1000)
+            busy(load, 400)
             worker = start_worker(velo)
             eventually(lambda: velo.get("/health/ready").json["workers"] == 3)
             worker.send_signal(signal.SIGTERM)
