@@ -15,8 +15,8 @@ import numpy
 from tests.stack import Stack
 from workers.predictors.sleep import vector
 
-# Milliseconds for each text. Slow, so that the model holds the load up and not the processor: a worker
-# then always has jobs in hand, and the processes that a test starts meanwhile start soon.
+# Milliseconds for each text. Slow, so that the model holds the load up and not the processor: a
+# worker always has jobs in hand, and the processes that a test starts meanwhile start soon.
 SLOW = 20
 NO_ANSWER = 60.0  # seconds after which a request counts as lost
 RIGHT, WRONG, LOST = "right", "wrong", "lost"
