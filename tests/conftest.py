@@ -91,7 +91,7 @@ def letters(monkeypatch: pytest.MonkeyPatch) -> Iterator[Letters]:
     """The model of the workers that run in this process."""
     made = Letters()
     monkeypatch.setattr(predictors, "declared", lambda: made.spec)
-    monkeypatch.setattr(predictors, "prepare", lambda kind: None)
+    monkeypatch.setattr(predictors, "prepare", lambda spec: None)
     monkeypatch.setattr(predictors, "load", lambda spec, threads: made)
     yield made
     jobs.install(None)

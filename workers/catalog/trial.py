@@ -161,7 +161,7 @@ def _spec(version: ModelVersion) -> Spec:
     assert planned
     spec = spec_of(planned, version.model.kind)
     # Before memory is measured: what is the same for all versions isn't theirs.
-    predictors.prepare(spec.kind)
+    predictors.prepare(spec)
     return spec
 
 

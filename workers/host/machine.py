@@ -2,12 +2,16 @@
 
 import os
 import socket
+import sys
 from pathlib import Path
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 PID_NAMESPACE = Path("/proc/self/ns/pid")
 CPU_INFO = Path("/proc/cpuinfo")
 MEMORY = Path("/proc/self/statm")
+DEVICES = Path("/dev")
+# NVIDIA's, on servers and on its boards; WSL's; AMD's.
+GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "dxg", "kfd")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -80,3 +84,8 @@ def resident() -> int:
         return int(MEMORY.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
+
+
+def may_have_gpu() -> bool:
+    """False only where that is sure: on a Linux that has none of the drivers' device files."""
+    return sys.platform != "linux" or any(any(DEVICES.glob(name)) for name in GPU_FILES)

@@ -65,9 +65,12 @@ def declared_source() -> str:
     return f"package:{PACKAGE}"
 
 
-def prepare(kind: str) -> None:
-    """Import what all models of this kind need. Raises ModelError."""
-    _registered(kind).prepare()
+def prepare(spec: Spec) -> None:
+    """Import what loading this version takes, so that what it takes itself can be measured.
+
+    Raises ModelError.
+    """
+    _registered(spec.kind).prepare(spec)
 
 
 def load(spec: Spec, threads: int) -> Predictor:

@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
-from transformers import AutoModelForSequenceClassification
 
-from workers.predictors import options, weights
+from workers.predictors import options
 from workers.predictors.encoder import Encoder, texts
-from workers.predictors.engines import Outputs, torch
+from workers.predictors.engines import Outputs
 from workers.predictors.protocol import Encoded, Spec
+from workers.predictors.reading import Graph, Read, prepare
 from workers.predictors.scores import Scores, sigmoid, softmax
+
+__all__ = ["ClassifyPredictor", "load", "prepare"]
 
 OPTIONS = {"max_tokens": int}
 FORMS: dict[str | None, Callable[[Outputs], Scores]] = {  # by config.json's problem_type
@@ -23,10 +25,10 @@ FORMS: dict[str | None, Callable[[Outputs], Scores]] = {  # by config.json's pro
 class ClassifyPredictor(Encoder):
     """Its answer has every label with its score, the highest first."""
 
-    def __init__(self, spec: Spec, read: weights.Read) -> None:
+    def __init__(self, spec: Spec, read: Read) -> None:
         super().__init__(spec, read)
-        self.labels = read.labels
-        problem = "regression" if len(self.labels) == 1 else read.model.config.problem_type
+        self.labels = read.facts.labels
+        problem = "regression" if len(self.labels) == 1 else read.facts.problem
         self._scores = FORMS.get(problem, softmax)
 
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
@@ -63,7 +65,8 @@ def load(spec: Spec, threads: int) -> ClassifyPredictor:
     """Read the model and choose an engine for it. Raises ModelError."""
     options.checked(spec, OPTIONS)
     options.folder(spec)
-    read = weights.read(spec, "", AutoModelForSequenceClassification)
+    read = Read(spec, "AutoModelForSequenceClassification")
     predictor = ClassifyPredictor(spec, read)
-    predictor.choose_engine(torch.Scored(read.model, "scored"), threads)
+    graph = Graph(read, "scored", lambda torch, model: torch.Scored(model))
+    predictor.choose_engine(read, graph, threads)
     return predictor

@@ -138,6 +138,10 @@ def _class(spec: Spec) -> type[Any]:
     return found
 
 
+def prepare(spec: Spec) -> None:
+    """Its class imports what it takes."""
+
+
 def load(spec: Spec, threads: int) -> CustomPredictor:
     """An object of the class, loaded. Raises ModelError."""
     found = _class(spec)

@@ -5,13 +5,14 @@ from dataclasses import replace
 from typing import Any, cast
 
 import numpy
-from transformers import AutoModel
 
-from workers.predictors import engines, folder, options, vectors, weights
+from workers.predictors import engines, folder, options, vectors
 from workers.predictors.encoder import Encoder, texts
-from workers.predictors.engines import torch
 from workers.predictors.folder import Layout
 from workers.predictors.protocol import Encoded, ModelError, Spec, Vector
+from workers.predictors.reading import Graph, Read, prepare
+
+__all__ = ["EmbedPredictor", "load", "prepare"]
 
 OPTIONS = {"pooling": str, "normalize": bool, "prompt": str, "dimensions": int, "max_tokens": int}
 
@@ -21,10 +22,10 @@ class EmbedPredictor(Encoder):
 
     measure = engines.DIRECTION
 
-    def __init__(self, spec: Spec, read: weights.Read, layout: Layout) -> None:
+    def __init__(self, spec: Spec, read: Read, layout: Layout) -> None:
         super().__init__(spec, read, layout.max_tokens)
         self.layout = layout
-        hidden: int = read.model.config.hidden_size
+        hidden = read.facts.hidden
         self.dimensions = spec.options.get("dimensions", hidden)
         if not 1 <= self.dimensions <= hidden:
             raise ModelError(
@@ -75,7 +76,10 @@ def load(spec: Spec, threads: int) -> EmbedPredictor:
             "Velo can't. Give the option 'prompt' as an empty string to do without it."
         )
     # The pooler on top isn't used.
-    read = weights.read(spec, layout.transformer, AutoModel, unused="pooler.")
+    read = Read(spec, "AutoModel", layout.transformer, unused="pooler.")
     predictor = EmbedPredictor(spec, read, layout)
-    predictor.choose_engine(torch.Pooled(read.model, layout.pooling), threads)
+    graph = Graph(
+        read, f"embed-{layout.pooling}", lambda torch, model: torch.Pooled(model, layout.pooling)
+    )
+    predictor.choose_engine(read, graph, threads)
     return predictor

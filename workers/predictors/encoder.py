@@ -3,19 +3,19 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from pathlib import Path
+from functools import cache, partial
+from importlib import import_module
 from typing import Any
 
 import numpy
 from django.conf import settings
 
-from workers.host import memory
-from workers.predictors import engines, folder
-from workers.predictors.engines import Candidate, Engine, Measure, Outputs, Tokens, openvino, torch
+from workers.host import machine, memory
+from workers.predictors import engines
+from workers.predictors.engines import Candidate, Engine, Measure, Outputs, Tokens, openvino
 from workers.predictors.protocol import Encoded, InputError, ModelError, Spec
+from workers.predictors.reading import Graph, Read
 from workers.predictors.shortening import Shortener
-from workers.predictors.weights import Read
 
 OWN = 0.0007  # seconds that a worker spends on a batch besides the model call
 # A first call of each size sets up buffers and kernels that later calls reuse.
@@ -38,17 +38,17 @@ class Encoder(ABC):
         self.kind = self.task = spec.kind
         self.name, self.version, self.source = spec.name, spec.version, str(spec.folder)
         self.max_tokens = _max_tokens(spec, read, max_tokens, pairs)
-        tokenizer = read.tokenizer
-        self._padding = tokenizer.pad_token_id or 0, tokenizer.padding_side == "left"
-        # What the wrapper around it does besides takes as long as the tokenizing.
-        self._tokenizer = tokenizer.backend_tokenizer
-        self._tokenizer.enable_truncation(self.max_tokens, direction=tokenizer.truncation_side)
+        self._padding = read.facts.padding, read.facts.pads_left
+        # Without what transformers wraps around it, which takes as long as the tokenizing.
+        self._tokenizer = read.tokenizer
+        self._tokenizer.enable_truncation(self.max_tokens, direction=read.facts.truncation_side)
         self._tokenizer.no_padding()
         self._shortener = Shortener(self._tokenizer)
         self.engine: Engine  # chosen next
         self.engine_chosen = ""
         self.call_tokens = 0  # measured when it warms up
         self._takes = 2  # inputs of the engine
+        self._multiple = 1  # of how many tokens the engine wants its texts to be
 
     @abstractmethod
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]: ...
@@ -70,7 +70,7 @@ class Encoder(ABC):
         """Ids, mask and types, if given: (texts, tokens of the longest, up to what the engine
         likes)."""
         longest = max(map(len, ids))
-        liked = -(-longest // self.engine.multiple) * self.engine.multiple
+        liked = -(-longest // self._multiple) * self._multiple
         shape = len(ids), liked if liked <= self.max_tokens else longest
         padding, left = self._padding
         padded = numpy.full(shape, padding, numpy.int64)
@@ -90,17 +90,27 @@ class Encoder(ABC):
         """The engine's outputs for the batch, padded to its longest input."""
         return self.engine.forward(*self.arrays(batch))
 
-    def choose_engine(self, model: torch.Computed, threads: int) -> None:
+    def choose_engine(self, read: Read, graph: Graph, threads: int) -> None:
         """Raises ModelError if none of the engines that the settings allow is right."""
-        self._takes = model.takes
-        self.engine = reference = torch.TorchEngine(model, "fp32", "cpu")
-        reference.use_threads(threads)
-        digest = self.spec.digest or folder.digest(Path(self.source))
-        candidates = _candidates(model, reference, digest, threads)
+        self._takes = graph.takes
+
+        @cache
+        def reference() -> Engine:
+            engine: Engine = _torch().TorchEngine(graph.module, "fp32", "cpu")
+            engine.use_threads(threads)
+            return engine
+
         others = (*engines.GOLDEN[1:], engines.GOLDEN[0])
         golden = self.arrays(self.encode(list(map(self.like, engines.GOLDEN, others))))
-        choice = engines.choose(candidates, reference, golden, self.measure)
+        known = read.kept.outputs(graph.name, golden)
+        wanted = engines.wanted(reference(), golden) if known is None else known
+        candidates = _candidates(graph, reference, threads)
+        choice = engines.choose(candidates, golden, wanted, self.measure)
         self.engine, self.engine_chosen = choice.engine, choice.reason
+        self._multiple = choice.engine.multiple
+        read.keep()
+        if known is None:
+            read.kept.write_outputs(graph.name, golden, wanted)
 
     def warm_up(self) -> None:
         """Also measures `call_tokens`, the fixed cost of a model call."""
@@ -142,28 +152,29 @@ def texts(kind: str, inputs: Sequence[Any]) -> list[str]:
 def _max_tokens(spec: Spec, read: Read, layout: int | None, pairs: bool) -> int:
     """Raises ModelError."""
     wanted = spec.options.get("max_tokens")
-    limit = min(wanted or layout or read.tokenizer.model_max_length, read.positions)
+    facts = read.facts
+    positions = float("inf") if facts.positions is None else facts.positions
+    limit = min(wanted or layout or facts.longest, positions)
     if limit > 10**9:  # what transformers writes for infinity
         raise ModelError(
             f"Neither tokenizer nor config.json of {spec.folder} says how many tokens the model "
             "takes. Give the option 'max_tokens'."
         )
-    least = read.tokenizer.num_special_tokens_to_add(pair=pairs) + 1 + pairs
-    if wanted is not None and not least <= wanted <= read.positions:
+    least = facts.special[pairs] + 1 + pairs
+    if wanted is not None and not least <= wanted <= positions:
         raise ModelError(
             f"The option 'max_tokens' of {spec.label} is {wanted}; it has to be from {least} to "
-            f"{read.positions}, for which the model has positions."
+            f"{positions}, for which the model has positions."
         )
     return int(limit)
 
 
-def _candidates(
-    model: torch.Computed, reference: Engine, digest: str, threads: int
-) -> Iterator[Candidate]:
+def _candidates(graph: Graph, reference: Callable[[], Engine], threads: int) -> Iterator[Candidate]:
     """The engines that VELO_ENGINE, VELO_DTYPE and VELO_DEVICE allow here, fastest first."""
     device = settings.VELO_DEVICE
     if device == "auto":
-        device = "cpu" if settings.VELO_ENGINE == "openvino" else torch.best_device()
+        on_cpu = settings.VELO_ENGINE == "openvino" or not machine.may_have_gpu()
+        device = "cpu" if on_cpu else _torch().best_device()
 
     def dtypes(bf16: bool) -> list[str]:
         if settings.VELO_DTYPE != "auto":
@@ -172,14 +183,17 @@ def _candidates(
 
     if settings.VELO_ENGINE != "torch" and device == "cpu":
         for dtype in dtypes(openvino.computes_bf16()):
-            make: Callable[[], Engine] = partial(
-                openvino.OpenVINOEngine, model, dtype, threads, digest
-            )
+            make = partial(openvino.OpenVINOEngine, graph, dtype, threads)
             yield Candidate(f"OpenVINO {dtype} on cpu", make)
     if settings.VELO_ENGINE != "openvino":
-        for dtype in dtypes(torch.computes_bf16(device)):
+        for dtype in dtypes(_torch().computes_bf16(device)):
             if (dtype, device) == ("fp32", "cpu"):
-                yield Candidate(reference.name, lambda: reference)
+                yield Candidate(reference().name, reference, is_reference=True)
             else:
-                make = partial(torch.TorchEngine, model, dtype, device)
+                make = partial(_torch().TorchEngine, graph.module, dtype, device)
                 yield Candidate(f"torch {dtype} on {device}", make)
+
+
+def _torch() -> Any:
+    """Its engine: imported when it is asked for, since most processes can do without torch."""
+    return import_module("workers.predictors.engines.torch")

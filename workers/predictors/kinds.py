@@ -41,17 +41,20 @@ class Kind:
     difference: Callable[[Any, Any, float], str] = comparing.difference
     similarity: Callable[[Any, Any], float] = comparing.similarity
 
-    def prepare(self) -> Any:
-        """Import what all models of this kind need; returns the module of its predictor."""
-        # Torch's threads would spin for milliseconds after each call, in the web process's way.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        return import_module(f"{__package__}.{self.name}")
+    def prepare(self, spec: Spec) -> None:
+        """Import what loading this version takes."""
+        self._module().prepare(spec)
 
     def load(self, spec: Spec, threads: int) -> Predictor:
         """The predictor of this version, read from disk, not yet warm. Raises ModelError, and
         whatever a broken folder makes the libraries raise."""
-        predictor: Predictor = self.prepare().load(spec, threads)
+        predictor: Predictor = self._module().load(spec, threads)
         return predictor
+
+    def _module(self) -> Any:
+        # Torch's threads would spin for milliseconds after each call, in the web process's way.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        return import_module(f"{__package__}.{self.name}")
 
 
 _NUMBER = {"type": "number", "format": "float"}

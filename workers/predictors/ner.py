@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from transformers import AutoModelForTokenClassification
-
-from workers.predictors import options, weights
+from workers.predictors import options
 from workers.predictors.encoder import Encoder, texts
-from workers.predictors.engines import Tokens, torch
+from workers.predictors.engines import Tokens
 from workers.predictors.protocol import Encoded, Spec
+from workers.predictors.reading import Graph, Read, prepare
 from workers.predictors.scores import Scores, softmax
+
+__all__ = ["NerPredictor", "load", "prepare"]
 
 OPTIONS = {"aggregation": str, "max_tokens": int}
 AGGREGATIONS = ("simple", "first")  # whose labels count: all tokens', or each word's first token's
@@ -64,9 +65,9 @@ class NerPredictor(Encoder):
 
     sample = "Hello, world! I am Ada Lovelace, from London."
 
-    def __init__(self, spec: Spec, read: weights.Read) -> None:
+    def __init__(self, spec: Spec, read: Read) -> None:
         super().__init__(spec, read)
-        self.labels = read.labels
+        self.labels = read.facts.labels
         self._by_word = spec.options.get("aggregation") == "first"
 
     def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
@@ -146,7 +147,8 @@ def load(spec: Spec, threads: int) -> NerPredictor:
     if "aggregation" in given:
         options.choice(spec, "aggregation", given["aggregation"], AGGREGATIONS)
     options.folder(spec)
-    read = weights.read(spec, "", AutoModelForTokenClassification)
+    read = Read(spec, "AutoModelForTokenClassification")
     predictor = NerPredictor(spec, read)
-    predictor.choose_engine(torch.Tagged(read.model, "tagged"), threads)
+    graph = Graph(read, "tagged", lambda torch, model: torch.Tagged(model))
+    predictor.choose_engine(read, graph, threads)
     return predictor

@@ -8,14 +8,16 @@ from typing import Any, NamedTuple
 import numpy
 from django.conf import settings
 from tokenizers import Encoding
-from transformers import AutoModelForSequenceClassification
 
-from workers.predictors import options, weights
+from workers.predictors import options
 from workers.predictors.encoder import Encoder
-from workers.predictors.engines import Tokens, torch
+from workers.predictors.engines import Tokens
 from workers.predictors.protocol import Encoded, InputError, ModelError, Spec
+from workers.predictors.reading import Graph, Read, prepare
 from workers.predictors.scores import sigmoid
 from workers.values import batching
+
+__all__ = ["RerankPredictor", "load", "prepare"]
 
 OPTIONS = {"raw_scores": bool, "max_tokens": int}
 
@@ -35,12 +37,12 @@ class RerankPredictor(Encoder):
 
     sample = {"query": "Hello?", "texts": ["Hello, world!", "The quick brown fox"]}
 
-    def __init__(self, spec: Spec, read: weights.Read) -> None:
+    def __init__(self, spec: Spec, read: Read) -> None:
         super().__init__(spec, read, pairs=True)
-        if len(read.labels) != 1:
+        if len(read.facts.labels) != 1:
             raise ModelError(
-                f"{spec.folder} has {len(read.labels)} labels; the kind 'rerank' needs a model "
-                "with one. Serve it as the kind 'classify'."
+                f"{spec.folder} has {len(read.facts.labels)} labels; the kind 'rerank' needs a "
+                "model with one. Serve it as the kind 'classify'."
             )
         self._raw = spec.options.get("raw_scores", False)
 
@@ -146,8 +148,9 @@ def load(spec: Spec, threads: int) -> RerankPredictor:
     """Read the model and choose an engine for it. Raises ModelError."""
     options.checked(spec, OPTIONS)
     options.folder(spec)
-    read = weights.read(spec, "", AutoModelForSequenceClassification)
+    read = Read(spec, "AutoModelForSequenceClassification")
     predictor = RerankPredictor(spec, read)
-    model = torch.Scored(read.model, "scored", takes=3 if read.takes_types else 2)
-    predictor.choose_engine(model, threads)
+    takes = 3 if read.facts.takes_types else 2
+    graph = Graph(read, f"scored-{takes}", lambda torch, model: torch.Scored(model), takes)
+    predictor.choose_engine(read, graph, threads)
     return predictor

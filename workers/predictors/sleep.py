@@ -66,6 +66,10 @@ def vector(text: str) -> Vector:
     return vector / numpy.linalg.norm(vector)
 
 
+def prepare(spec: Spec) -> None:
+    """It takes nothing."""
+
+
 def load(spec: Spec, threads: int) -> SleepPredictor:
     """Raises ModelError."""
     return SleepPredictor(spec)

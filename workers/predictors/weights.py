@@ -1,55 +1,25 @@
 """Reading a folder's weights and tokenizer, without running anything in it or asking anybody."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError  # nosec B403 # the error alone
-from typing import Any
 
+import transformers
+from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from workers.predictors import folder
 from workers.predictors.engines.torch import DTYPES
+from workers.predictors.kept import Facts
 from workers.predictors.protocol import ModelError, Spec
 
 
-@dataclass(frozen=True)
-class Read:
-    """What a folder holds, in memory."""
-
-    tokenizer: PreTrainedTokenizerBase
-    model: PreTrainedModel
-
-    @property
-    def positions(self) -> float:
-        """Tokens that the model has positions for."""
-        for name, module in self.model.named_modules():
-            positions = name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
-            # RoBERTa and its kin begin to count after the padding's number.
-            if positions and module.padding_idx is not None:
-                return module.num_embeddings - module.padding_idx - 1
-        return getattr(self.model.config, "max_position_embeddings", None) or float("inf")
-
-    @property
-    def labels(self) -> list[str]:
-        """Of a head's outputs, in their order."""
-        names = self.model.config.id2label
-        return [names[number] for number in range(len(names))]
-
-    @property
-    def takes_types(self) -> bool:
-        """It tells apart the two texts of a pair."""
-        named = "token_type_ids" in self.tokenizer.model_input_names
-        return named and getattr(self.model.config, "type_vocab_size", 0) > 1
-
-
-def read(spec: Spec, within: str, auto: Any, unused: str = "") -> Read:
-    """The model in the folder's part `within`, as the transformers class `auto` makes it, in fp32.
-
-    Tensors whose names begin with `unused` may be missing. Raises ModelError.
-    """
+def read(
+    spec: Spec, auto: str, within: str, unused: str
+) -> tuple[Facts, Tokenizer, PreTrainedModel]:
+    """See reading.Read. Raises ModelError."""
     assert spec.folder
     path = spec.folder / within
     folder.check(path)
@@ -61,7 +31,7 @@ def read(spec: Spec, within: str, auto: Any, unused: str = "") -> Read:
         tokenizer = AutoTokenizer.from_pretrained(  # nosec B615 # local files only
             path, local_files_only=True, trust_remote_code=False
         )
-        model, report = auto.from_pretrained(
+        model, report = getattr(transformers, auto).from_pretrained(
             path,
             local_files_only=True,
             trust_remote_code=False,
@@ -87,7 +57,36 @@ def read(spec: Spec, within: str, auto: Any, unused: str = "") -> Read:
             f"The tokenizer in {spec.folder} is {type(tokenizer).__name__}, which is written in "
             "Python. Add its fast form, tokenizer.json."
         )
-    return Read(tokenizer, model.eval())
+    return _facts(tokenizer, model), tokenizer.backend_tokenizer, model.eval()
+
+
+def _facts(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Facts:
+    config = model.config
+    named = "token_type_ids" in tokenizer.model_input_names
+    return Facts(
+        hidden=config.hidden_size,
+        positions=_positions(model),
+        labels=[config.id2label[number] for number in range(len(config.id2label))],
+        problem=config.problem_type,
+        takes_types=named and getattr(config, "type_vocab_size", 0) > 1,
+        padding=tokenizer.pad_token_id or 0,
+        pads_left=tokenizer.padding_side == "left",
+        truncation_side=tokenizer.truncation_side,
+        longest=tokenizer.model_max_length,
+        special=(
+            tokenizer.num_special_tokens_to_add(pair=False),
+            tokenizer.num_special_tokens_to_add(pair=True),
+        ),
+    )
+
+
+def _positions(model: PreTrainedModel) -> int | None:
+    for name, module in model.named_modules():
+        positions = name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
+        # RoBERTa and its kin begin to count after the padding's number.
+        if positions and module.padding_idx is not None:
+            return module.num_embeddings - module.padding_idx - 1
+    return getattr(model.config, "max_position_embeddings", None) or None
 
 
 def _check_complete(spec: Spec, missing: set[str], unused: str) -> None:

@@ -114,7 +114,7 @@ def _megabytes(size: int | None) -> str:
 def load(spec: Spec, threads: int, worker: str, recorder: Recorder) -> tuple[Runner, int]:
     """Read and warmed up; and by how many bytes this process has grown. Raises ModelError."""
     started = time.monotonic()
-    predictors.prepare(spec.kind)  # is there for all versions
+    predictors.prepare(spec)  # is there for all versions
     before = machine.resident()
     try:
         predictor = predictors.load(spec, threads)

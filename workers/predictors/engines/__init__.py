@@ -58,6 +58,7 @@ class Candidate:
 
     name: str
     make: Callable[[], Engine]
+    is_reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,27 +99,28 @@ LIKENESS = Measure("likeness", 0.96, _likeness)
 
 def choose(
     candidates: Iterator[Candidate],
-    reference: Engine,
     golden: tuple[Tokens, ...],
+    wanted: Outputs,
     measure: Measure,
 ) -> Choice:
-    """The first candidate that agrees with the reference on the golden texts.
+    """The first candidate that makes of the golden texts what is wanted: the reference's outputs.
 
-    Raises ModelError if none does, or if the model itself can't read them.
+    Raises ModelError if none does.
     """
-    wanted = _wanted(reference, golden)
     refused = []
     for candidate in candidates:
         try:
             engine = candidate.make()
-            alike = 1.0 if engine is reference else measure.of(engine.forward(*golden), wanted)
+            alike = 1.0
+            if not candidate.is_reference:
+                alike = measure.of(engine.forward(*golden), wanted)
         except Exception as error:  # noqa: BLE001 - each library fails in ways of its own
             refused.append(f"{candidate.name} failed: {type(error).__name__}: {error}")
             log.warning("%s", refused[-1])
             continue
         if alike >= measure.least:
             found = f"{measure.name} to torch fp32 on {len(wanted)} golden texts: {alike:.6f}"
-            if engine is reference:
+            if candidate.is_reference:
                 found = "it is the reference itself"
             return Choice(engine, "; ".join([f"{engine.name}: {found}", *refused]))
         refused.append(
@@ -133,17 +135,18 @@ def choose(
     )
 
 
-def _wanted(reference: Engine, golden: tuple[Tokens, ...]) -> Outputs:
+def wanted(reference: Engine, golden: tuple[Tokens, ...]) -> Outputs:
+    """What the reference makes of the golden texts. Raises ModelError if it can't read them."""
     try:
-        wanted = reference.forward(*golden)
+        outputs = reference.forward(*golden)
     except Exception as error:
         raise ModelError(
             f"The model fails on a plain text: {type(error).__name__}: {error}. Its config.json, "
             "tokenizer and weights don't belong together, or Velo can't serve its architecture."
         ) from error
-    if not numpy.isfinite(wanted).all():
+    if not numpy.isfinite(outputs).all():
         raise ModelError(
             "What the model makes of a plain text is infinite or not a number: its weights are "
             "broken, or their training failed. Take others."
         )
-    return wanted
+    return outputs

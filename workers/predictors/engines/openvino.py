@@ -1,20 +1,16 @@
 """The forward pass in OpenVINO, which on a CPU is the fastest: converted from the torch model."""
 
-import hashlib
 import logging
 import shutil
 import sys
 import tempfile
 import warnings
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
-import torch
-import transformers
-from django.conf import settings
-
 from workers.predictors.engines import Outputs, Tokens
-from workers.predictors.engines.torch import Computed
+from workers.predictors.reading import Graph
 
 # Without this its converter reports each conversion to Google Analytics.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -36,10 +32,9 @@ class OpenVINOEngine:
     # 160 MB in its first minute and wasn't faster.
     multiple = 4
 
-    def __init__(self, model: Computed, dtype: str, threads: int, digest: str) -> None:
-        """`digest` is that of the weights: what was converted of them before is read from disk."""
+    def __init__(self, graph: Graph, dtype: str, threads: int) -> None:
         self.name = f"OpenVINO {openvino.__version__.partition('-')[0]} {dtype} on cpu"
-        self._graph = _graph(model, digest)
+        self._graph = _model(graph)
         self._dtype = dtype
         self._threads = 0
         self.use_threads(threads)
@@ -76,38 +71,36 @@ def computes_bf16() -> bool:
     return "BF16" in CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _graph(model: Computed, digest: str) -> openvino.Model:
+def _model(graph: Graph) -> openvino.Model:
     """The model in OpenVINO's own form, from disk where it is there.
 
     That form is kept, and not what is compiled of it: reading it and compiling took 0.15 s where
     importing the compiled form took 0.54 s (all-MiniLM-L6-v2), and processes share its pages.
     """
-    versions = f"{openvino.__version__} {torch.__version__} {transformers.__version__}"
-    made_of = f"{digest} {model.graph} {model.takes} {versions}"
-    kept = f"{digest[:12]}-{model.graph}-{hashlib.sha256(made_of.encode()).hexdigest()[:8]}"
-    folder = settings.VELO_VAR / "openvino" / kept
+    file = graph.folder / "model.xml"
     try:
-        return CORE.read_model(folder / "model.xml")
+        return CORE.read_model(file)
     except RuntimeError:
-        if folder.exists():
-            log.warning("%s can't be read; converting the model again", folder)
-    graph = _convert(model)
+        if file.exists():
+            log.warning("%s can't be read; converting the model again", graph.folder)
+    model = _convert(graph)
     try:
-        _keep(graph, folder)
-        return CORE.read_model(folder / "model.xml")
+        _keep(model, graph.folder)
+        return CORE.read_model(file)
     except (OSError, RuntimeError) as error:
-        log.warning("the converted model can't be kept in %s: %s", folder, error)
-        return graph
+        log.warning("the converted model can't be kept in %s: %s", graph.folder, error)
+        return model
 
 
-def _convert(model: Computed) -> openvino.Model:
+def _convert(graph: Graph) -> openvino.Model:
+    torch = import_module("torch")  # here, since most processes find the model converted
     example = torch.ones(2, 8, dtype=torch.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of shapes that tracing takes for constant; we say not
         return openvino.convert_model(
-            model,
-            example_input=(example,) * model.takes,
-            input=[openvino.PartialShape([-1, -1])] * model.takes,
+            graph.module,
+            example_input=(example,) * graph.takes,
+            input=[openvino.PartialShape([-1, -1])] * graph.takes,
         )
 
 

@@ -16,18 +16,16 @@ class Computed(torch.nn.Module):
     """What an engine computes: ids, mask and, if it takes three, token types, each of the shape
     (texts, tokens), to numbers of the shape (texts, …)."""
 
-    def __init__(self, model: PreTrainedModel, graph: str, takes: int = 2) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
-        self.graph = graph  # what is computed, for telling apart graphs of the same weights
-        self.takes = takes  # how many inputs
 
 
 class Pooled(Computed):
     """An encoder and its pooling: to (texts, dimensions)."""
 
     def __init__(self, model: PreTrainedModel, pooling: str) -> None:
-        super().__init__(model, f"embed-{pooling}")
+        super().__init__(model)
         self.pooling = pooling  # as in folder.Layout
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:

@@ -1,0 +1,118 @@
+"""What a machine keeps of a model that it has read once.
+
+The next process that serves the model then needs neither torch nor transformers, whose imports take
+seconds and hundreds of megabytes. In VELO_VAR/openvino, a folder for each model:
+
+    facts.json, tokenizer.json    what a predictor must know, besides the weights
+    GRAPH/model.xml, model.bin    the model in OpenVINO's own form
+    GRAPH/golden-TOKENS.npy       what the reference makes of the golden texts
+"""
+
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy
+from django.conf import settings
+from tokenizers import Tokenizer
+
+from workers.predictors import folder
+from workers.predictors.engines import Outputs, Tokens
+from workers.predictors.protocol import Spec
+
+log = logging.getLogger(__name__)
+
+# Another version of one of them may make something else of the same files.
+LIBRARIES = ("openvino", "torch", "transformers", "tokenizers")
+FORM = 1  # of these files
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What config.json and the tokenizer's files say."""
+
+    hidden: int  # numbers of a token's last state
+    positions: int | None  # tokens that the model has positions for; None: no limit
+    labels: list[str]  # of a head's outputs, in their order
+    problem: str | None  # config.json's problem_type
+    takes_types: bool  # it tells apart the two texts of a pair
+    padding: int  # the id of the padding's token
+    pads_left: bool
+    truncation_side: str  # "left" or "right"
+    longest: int  # tokens that the tokenizer lets a text have
+    special: tuple[int, int]  # tokens that it adds to a text, and to a pair
+
+
+class Kept:
+    """The folder of one model."""
+
+    def __init__(self, spec: Spec) -> None:
+        assert spec.folder
+        digest = spec.digest or folder.digest(spec.folder)
+        libraries = " ".join(version(name) for name in LIBRARIES)
+        made_of = f"{FORM} {digest} {spec.kind} {libraries}"
+        name = f"{digest[:12]}-{spec.kind}-{hashlib.sha256(made_of.encode()).hexdigest()[:8]}"
+        self.folder: Path = settings.VELO_VAR / "openvino" / name
+
+    def read(self) -> tuple[Facts, Tokenizer] | None:
+        """None: not kept yet, or broken."""
+        try:
+            found = json.loads((self.folder / "facts.json").read_bytes())
+            facts = Facts(**{**found, "special": tuple(found["special"])})
+            return facts, Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # noqa: BLE001 - tokenizers raises nothing narrower
+            log.warning("%s can't be read (%s); reading the model again", self.folder, error)
+            return None
+
+    def write(self, facts: Facts, tokenizer: Tokenizer) -> None:
+        """Does nothing but say so where nothing can be kept, like the other writers."""
+        self._put(self.folder / "tokenizer.json", lambda path: tokenizer.save(str(path)))
+        self._put(
+            self.folder / "facts.json", lambda path: path.write_text(json.dumps(asdict(facts)))
+        )
+
+    def graph(self, name: str) -> Path:
+        """The folder of what an engine computes of the model."""
+        return self.folder / name
+
+    def outputs(self, graph: str, golden: tuple[Tokens, ...]) -> Outputs | None:
+        """Of the reference, for these inputs. None: not kept yet, or broken."""
+        try:
+            found: Outputs = numpy.load(self._golden(graph, golden), allow_pickle=False)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError) as error:
+            log.warning("%s can't be read (%s); computing it again", self.graph(graph), error)
+            return None
+        return found if len(found) == len(golden[0]) else None
+
+    def write_outputs(self, graph: str, golden: tuple[Tokens, ...], outputs: Outputs) -> None:
+        def save(path: Path) -> None:
+            with path.open("wb") as file:
+                numpy.save(file, outputs, allow_pickle=False)
+
+        self._put(self._golden(graph, golden), save)
+
+    def _golden(self, graph: str, golden: tuple[Tokens, ...]) -> Path:
+        tokens = hashlib.sha256()
+        for one in golden:
+            tokens.update(f"{one.shape}".encode() + one.tobytes())
+        return self.graph(graph) / f"golden-{tokens.hexdigest()[:8]}.npy"
+
+    def _put(self, path: Path, write: Callable[[Path], object]) -> None:
+        """Whole or not at all: several processes may do this at the same time."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix="draft-") as place:
+                draft = Path(place) / path.name
+                write(draft)
+                draft.replace(path)
+        except Exception as error:  # noqa: BLE001 - tokenizers raises nothing narrower
+            log.warning("%s can't be kept: %s", path, error)
