@@ -16,7 +16,6 @@ from tests.texts import SENTENCES
 from workers.predictors import ModelError, embed
 from workers.predictors.engines import openvino, torch
 
-
 # Some, since a processor without units for bf16 takes seconds for each.
 SOME = SENTENCES[:9]
 

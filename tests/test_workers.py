@@ -103,9 +103,13 @@ def test_a_killed_worker_is_shown_as_lost(tmp_path: Path) -> None:
 def test_last_seen_stays_fresh_while_the_model_computes(tmp_path: Path) -> None:
     with stack(tmp_path, VELO_PREDICTOR="sleep", VELO_SLEEP_MS=4000, VELO_LEASE=2) as velo:
         caller = subprocess.Popen(["python3", "-c", _CALLER, velo.base], stdout=subprocess.DEVNULL)
-        while caller.poll() is None:
+
+        def answered() -> bool:
             # 2 s of silence would make it lost, and /stat would leave it out.
             assert alive(velo) == 1
+            return caller.poll() is not None
+
+        eventually(answered)
         assert caller.returncode == 0
 
 
