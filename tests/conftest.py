@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import psycopg
@@ -18,9 +19,7 @@ from inference.exchange import exchange
 from inference.routing import routes
 from inference.timing import timings
 from tests.letters import Letters
-from tests.settings import SHARED
 from tests.stack import Stack, stack
-from tests.turns import turn
 from tests.waiting import eventually
 from workers import jobs, predictors
 from workers.broker.connection import connection
@@ -39,12 +38,6 @@ def _of_scope(item: pytest.Item, scope: str) -> list[str]:
     """The test's fixtures that live as long."""
     found = item._fixtureinfo.name2fixturedefs.items()  # type: ignore[attr-defined]
     return [name for name, definitions in found if definitions[-1].scope == scope]
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)  # before a test's time limit begins
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    with turn(SHARED, alone=item.get_closest_marker("serial") is not None):
-        return (yield)
 
 
 @pytest.fixture(scope="session")
@@ -121,10 +114,13 @@ def founding_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
-    yield server
-    server.cleanup()
+def postgres_server() -> Iterator[PostgresServer]:
+    # Not in pytest's folder: each session of pytest that starts shuts that to other users, and
+    # PostgreSQL won't run as root.
+    with TemporaryDirectory(prefix="velo-postgres-") as folder:
+        server = get_server(folder, cleanup_mode="stop")
+        yield server
+        server.cleanup()
 
 
 @pytest.fixture

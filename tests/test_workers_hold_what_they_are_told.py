@@ -4,6 +4,7 @@ its memory reaches."""
 import json
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -73,11 +74,25 @@ def working(velo: Stack, *words: str, count: int = 1, **knobs: object) -> Iterat
     there = len(velo.get("/stat").json["workers"])
     processes = [start_worker(velo, "rqworker", *words, **knobs) for _ in range(count)]
     try:
-        eventually(lambda: len(held(velo)) >= there + count, seconds=60)
-        eventually(lambda: len(velo.get("/stat").json["workers"]) >= there + count)
+        eventually(lambda: len(held(velo)) >= there + count and all_ready(velo), seconds=60)
         yield
     finally:
         stop(processes)
+
+
+def all_ready(velo: Stack) -> bool:
+    """Each worker has all that it is to hold, and the web process knows."""
+    versions = list(held(velo).values())
+    if not all(one and set(one.values()) == {"ready"} for one in versions):
+        return False
+    known = Counter(
+        {
+            f"{name}@{version}": one["workers"]
+            for name, model in velo.get("/models").json["models"].items()
+            for version, one in model["versions"].items()
+        }
+    )
+    return known >= Counter(label for one in versions for label in one)
 
 
 def stop(processes: "list[subprocess.Popen[bytes]]") -> None:
