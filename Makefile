@@ -1,7 +1,7 @@
 # Velo: `make help` lists what can be made.
 PYTHON ?= python3
 BIN := .venv/bin
-JOBS ?= 2
+JOBS ?= 3
 export HOST PORT WORKERS
 
 # For the checks only: production mode with nothing left to default.
@@ -18,7 +18,7 @@ help: ## List what can be made
 run: .venv/run.stamp ## Run everything on this machine (PORT=8877, WORKERS=1)
 	@$(BIN)/python manage.py serve
 
-test: .venv/dev.stamp .venv/browser.stamp ## Run the tests in random order, JOBS=2 at a time (TESTS=tests/...: only these; COVERAGE=1)
+test: .venv/dev.stamp .venv/browser.stamp ## Run the tests in random order, JOBS=3 at a time (TESTS=tests/...: only these; COVERAGE=1)
 	@$(BIN)/python -m pytest $(or $(TESTS),-n $(JOBS) --dist loadgroup) $(if $(COVERAGE),--cov)
 
 lint: .venv/dev.stamp ## Run every static check

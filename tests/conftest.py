@@ -1,7 +1,10 @@
 """What the tests stand on: a real Valkey, whole Velos in processes of their own, a real model."""
 
+import os
 import shutil
+import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +22,7 @@ from inference.exchange import exchange
 from inference.routing import routes
 from inference.timing import timings
 from tests.letters import Letters
-from tests.stack import Stack, stack
+from tests.stack import Stack, command_line, descendants, stack
 from tests.waiting import eventually
 from workers import jobs, predictors
 from workers.broker.connection import connection
@@ -139,9 +142,19 @@ def browser() -> Iterator[Browser]:
     names = ("chromium", "chromium-browser", "google-chrome")
     system = next(filter(None, map(shutil.which, names)), None)
     expect.set_options(timeout=30_000)  # as long as a page may take to load
+    # At the end of a long session its driver may wait for ever for more from us.
+    end_driver = threading.Timer(10, _end_driver)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(
             executable_path=system, args=["--no-sandbox", "--disable-background-networking"]
         )
         yield running
         running.close()
+        end_driver.start()
+    end_driver.cancel()
+
+
+def _end_driver() -> None:
+    for pid in descendants(os.getpid()):
+        if "playwright/driver" in command_line(pid):
+            os.kill(pid, signal.SIGKILL)
