@@ -1,12 +1,15 @@
 """A whole Velo: `manage.py serve` on a free port, in a folder of its own."""
 
+import fcntl
 import json
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ from tests import template
 from tests.waiting import SLACK, eventually
 
 ROOT = template.ROOT
+PORTS = range(20_000, 30_000)  # below those that clients get
 SHOWN = 10_000  # characters of its log, where a test fails
 # Of the environment.
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "TESTS_SHARED")
@@ -54,10 +58,20 @@ def manage(folder: Path, *words: str, **knobs: object) -> subprocess.CompletedPr
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """That no other test gets, and the kernel gives to no client meanwhile."""
+    folder = Path(template.SHARED or tempfile.gettempdir())
+    with (folder / "velo-tests-port").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        port = int(file.read() or random.choice(PORTS))  # nosec B311 # no secret
+        while True:
+            port = port + 1 if port + 1 in PORTS else PORTS[0]
+            with socket.socket() as probe, suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                break
+        file.truncate(0)
+        file.write(str(port))
+    return port
 
 
 def request(
