@@ -64,11 +64,15 @@ class Known:
     def nobody(self, label: str | None = None) -> NoWorker:
         """The error for a version that no live worker serves, or for no version at all, with the
         reason as far as a worker has told it."""
-        reason = self.problems.get(label or "") or self.problems.get("") or self.failed_start
+        reason = self.reason(label)
         if not reason:
             return NoWorker()
         what = f"{label} is served by no live worker" if label else "No live worker holds a model"
         return NoWorker(f"{what}: {reason}")
+
+    def reason(self, label: str | None = None) -> str | None:
+        """Why no worker serves it, as far as a worker has told it."""
+        return self.problems.get(label or "") or self.problems.get("") or self.failed_start
 
     def serving(self, model: PlannedModel) -> list[str]:
         """Its versions that a worker serves."""
@@ -114,7 +118,7 @@ def choose(
         raise Suspended
     if known.plan is None:
         raise known.nobody()
-    model = _model(known.plan, target.model)
+    model = _model(known, known.plan, target.model)
     if target.version is not None:
         return _pinned(known, model, target.version)
     point = draw(model.name)
@@ -134,11 +138,13 @@ def choose(
     )
 
 
-def _model(plan: Plan, name: str | None) -> PlannedModel:
+def _model(known: Known, plan: Plan, name: str | None) -> PlannedModel:
     model = plan.models.get((plan.default if name is None else name) or "")
     if model:
         return model
     if name is None:
+        if known.reason():
+            raise known.nobody()
         raise NoWorker(
             "No model is the default one. Choose it in the admin, under models, or start a worker."
         )

@@ -101,6 +101,7 @@ class Stack:
         self.port = free_port()
         self.beside: list[subprocess.Popen[bytes]] = []  # what a test has started in its folder
         self.log = folder / "serve.log"
+        self.log_beside = folder / "beside.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "serve"],
@@ -181,7 +182,8 @@ def stack(folder: Path, workers: int = 1, **knobs: object) -> Iterator[Stack]:
         running.wait_until_ready(workers)
         yield running
     except BaseException:
-        print(running.output()[-SHOWN:])  # pytest shows it beside the failure
+        for log in filter(Path.exists, (running.log, running.log_beside)):
+            print(log.read_text()[-SHOWN:])  # pytest shows it beside the failure
         raise
     finally:
         for process in running.beside:  # those that a test which fails has left

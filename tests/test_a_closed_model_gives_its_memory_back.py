@@ -26,4 +26,4 @@ def test_it_comes_back(settings: Any, engine: str) -> None:
     for _ in range(3):
         held, after = loaded_and_closed()
         assert held - after > 50  # the weights are 90 MB
-    assert after - before < 15
+    assert after - before < 30  # kept, they would be 270

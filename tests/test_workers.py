@@ -28,13 +28,14 @@ def rows(velo: Stack, *fields: str) -> list[list[Any]]:
 
 def start_worker(velo: Stack, *words: str, **knobs: object) -> subprocess.Popen[bytes]:
     """A worker in a second terminal."""
-    worker = subprocess.Popen(
-        [sys.executable, "manage.py", *(words or ("rqworker",)), "--skip-checks"],
-        cwd=ROOT,
-        env=environment(velo.folder, **{**velo.knobs, **knobs}),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with velo.log_beside.open("ab") as log:
+        worker = subprocess.Popen(
+            [sys.executable, "manage.py", *(words or ("rqworker",)), "--skip-checks"],
+            cwd=ROOT,
+            env=environment(velo.folder, **{**velo.knobs, **knobs}),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
     velo.beside.append(worker)
     return worker
 
