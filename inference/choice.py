@@ -61,18 +61,14 @@ class Known:
                 declared[worker.declares] += 1
         return cls(plan, holders, declared, problems, failed_start, suspended)
 
-    def nobody(self, label: str | None = None) -> NoWorker:
+    def nobody(self, label: str | None = None, otherwise: str = "") -> NoWorker:
         """The error for a version that no live worker serves, or for no version at all, with the
-        reason as far as a worker has told it."""
-        reason = self.reason(label)
+        reason as far as a worker has told it, or else with the text `otherwise`."""
+        reason = self.problems.get(label or "") or self.problems.get("") or self.failed_start
         if not reason:
-            return NoWorker()
+            return NoWorker(otherwise)
         what = f"{label} is served by no live worker" if label else "No live worker holds a model"
         return NoWorker(f"{what}: {reason}")
-
-    def reason(self, label: str | None = None) -> str | None:
-        """Why no worker serves it, as far as a worker has told it."""
-        return self.problems.get(label or "") or self.problems.get("") or self.failed_start
 
     def serving(self, model: PlannedModel) -> list[str]:
         """Its versions that a worker serves."""
@@ -118,7 +114,7 @@ def choose(
         raise Suspended
     if known.plan is None:
         raise known.nobody()
-    model = _model(known, known.plan, target.model)
+    model = _model(known, target.model)
     if target.version is not None:
         return _pinned(known, model, target.version)
     point = draw(model.name)
@@ -138,15 +134,16 @@ def choose(
     )
 
 
-def _model(known: Known, plan: Plan, name: str | None) -> PlannedModel:
+def _model(known: Known, name: str | None) -> PlannedModel:
+    plan = known.plan
+    assert plan is not None
     model = plan.models.get((plan.default if name is None else name) or "")
     if model:
         return model
     if name is None:
-        if known.reason():
-            raise known.nobody()
-        raise NoWorker(
-            "No model is the default one. Choose it in the admin, under models, or start a worker."
+        raise known.nobody(
+            otherwise="No model is the default one. Choose it in the admin, under models, or start "
+            "a worker."
         )
     raise UnknownModel(
         f"There is no model {name[:SHOWN_CHARS]!r}. Known: {_listed(sorted(plan.models))}."
@@ -201,7 +198,7 @@ def _main(
         raise known.nobody(f"{model.name}@{model.active}" if model.active else None)
     nothing = f"{model.name} has no active version, and no worker was started with one."
     if target.model is None:
-        raise NoWorker(f"{nothing} Activate one in the admin, or start a worker.")
+        raise known.nobody(otherwise=f"{nothing} Activate one in the admin, or start a worker.")
     raise NotServing(
         f"{nothing} These of its versions can be asked by their own address: "
         f"{_listed(known.serving(model))}. Activate one in the admin."

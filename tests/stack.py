@@ -60,7 +60,7 @@ def manage(folder: Path, *words: str, **knobs: object) -> subprocess.CompletedPr
 def free_port() -> int:
     """That no other test gets, and the kernel gives to no client meanwhile."""
     folder = Path(template.SHARED or tempfile.gettempdir())
-    with (folder / "velo-tests-port").open("a+") as file:
+    with (folder / f"velo-tests-port-{os.getuid()}").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         port = int(file.read() or random.choice(PORTS))  # nosec B311 # no secret

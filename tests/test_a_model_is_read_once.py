@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.test_it_embeds_like_the_reference import THREADS, embeddings
 from tests.texts import SENTENCES
 from workers import predictors
 from workers.host import machine
-from workers.predictors import embed, kept, weights
+from workers.predictors import embed, kept, reading, weights
 from workers.predictors.engines import openvino, torch
 
 HEAVY = {"torch", "transformers", "sentence_transformers"}
@@ -93,7 +94,7 @@ def _model(folder: Path, kind: str) -> Path:
     return headed(folder, getattr(transformers, name), labels)
 
 
-@pytest.mark.parametrize("file", ["facts.json", "tokenizer.json", "embed-cls/golden-*.npy"])
+@pytest.mark.parametrize("file", ["facts-*.json", "tokenizer.json", "embed-cls/golden-*.npy"])
 @pytest.mark.parametrize("content", [b"", b"{}", b"half of it"])
 def test_what_is_broken_is_read_again(
     var: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, file: str, content: bytes
@@ -133,7 +134,36 @@ def test_a_model_that_is_refused_is_not_kept(
     settings.VELO_ENGINE = "openvino"
     with pytest.raises(predictors.ModelError, match="ZeroDivisionError"):
         embed.load(spec(tiny_model), THREADS)
-    assert not list((var / "openvino").glob("*/facts.json"))
+    assert not list((var / "openvino").glob("*/facts-*.json"))
+
+
+def test_torch_is_imported_before_memory_is_measured_unless_it_was_not_needed_before(
+    var: Path, tiny_model: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported: list[str] = []
+    monkeypatch.setattr(reading, "import_module", imported.append)
+
+    def imports(**options: Any) -> bool:
+        imported.clear()
+        predictors.prepare(spec(tiny_model, **options))
+        return bool(imported)
+
+    def serve(**options: Any) -> None:
+        with monkeypatch.context() as real:
+            real.setattr(reading, "import_module", import_module)
+            embed.load(spec(tiny_model, **options), THREADS)
+
+    assert imports()
+    serve()
+    assert not imports()
+    assert imports(pooling="mean")  # another graph
+    serve(pooling="mean")
+    assert not imports(pooling="mean")
+    settings.VELO_ENGINE = "torch"
+    serve()
+    assert imports()  # torch serves it, at each start
+    settings.VELO_ENGINE = "auto"
+    assert not imports()
 
 
 def test_other_content_another_library_or_another_kind_is_read_anew(

@@ -70,6 +70,10 @@ def test_nothing_declared_leaves_the_active_one() -> None:
         (Known(), "No live worker"),
         (Known(Plan()), "No model is the default"),
         (Known(Plan(), failed_start="The folder is gone."), "The folder is gone"),
+        (
+            Known(plan_of(model("a", "1")), failed_start="The folder is gone."),
+            "No live worker holds a model: The folder is gone",
+        ),
         (known(model("a", "1")), "a has no active version"),
         (known(model("a", "1", follows_environment=True)), "a has no active version"),
     ],

@@ -108,9 +108,10 @@ class Encoder(ABC):
         choice = engines.choose(candidates, golden, wanted, self.measure)
         self.engine, self.engine_chosen = choice.engine, choice.reason
         self._multiple = choice.engine.multiple
-        read.keep()
         if known is None:
             read.kept.write_outputs(graph.name, golden, wanted)
+        if isinstance(choice.engine, openvino.OpenVINOEngine):
+            read.keep()
 
     def warm_up(self) -> None:
         """Also measures `call_tokens`, the fixed cost of a model call."""

@@ -3,7 +3,9 @@
 The next process that serves the model then needs neither torch nor transformers, whose imports take
 seconds and hundreds of megabytes. In VELO_VAR/openvino, a folder for each model:
 
-    facts.json, tokenizer.json    what a predictor must know, besides the weights
+    tokenizer.json                the tokenizer
+    facts-SETTINGS.json           what else a predictor must know, besides the weights; there as
+                                  soon as another engine than torch has served these options
     GRAPH/model.xml, model.bin    the model in OpenVINO's own form
     GRAPH/golden-TOKENS.npy       what the reference makes of the golden texts
 """
@@ -21,6 +23,7 @@ import numpy
 from django.conf import settings
 from tokenizers import Tokenizer
 
+from workers.host import machine
 from workers.predictors import folder
 from workers.predictors.engines import Outputs, Tokens
 from workers.predictors.protocol import Spec
@@ -55,14 +58,23 @@ class Kept:
         assert spec.folder
         digest = spec.digest or folder.digest(spec.folder)
         libraries = " ".join(version(name) for name in LIBRARIES)
-        made_of = f"{FORM} {digest} {spec.kind} {libraries}"
-        name = f"{digest[:12]}-{spec.kind}-{hashlib.sha256(made_of.encode()).hexdigest()[:8]}"
+        name = f"{digest[:12]}-{spec.kind}-{_hash(f'{FORM} {digest} {spec.kind} {libraries}')}"
         self.folder: Path = settings.VELO_VAR / "openvino" / name
+        served = [
+            json.dumps(spec.options, sort_keys=True),
+            *(settings.VELO_ENGINE, settings.VELO_DTYPE, settings.VELO_DEVICE),
+            str(machine.may_have_gpu()),
+        ]
+        self._facts = self.folder / f"facts-{_hash(' '.join(served))}.json"
+
+    def is_there(self) -> bool:
+        """Whether the model was served without torch before."""
+        return self._facts.exists()
 
     def read(self) -> tuple[Facts, Tokenizer] | None:
         """None: not kept yet, or broken."""
         try:
-            found = json.loads((self.folder / "facts.json").read_bytes())
+            found = json.loads(self._facts.read_bytes())
             facts = Facts(**{**found, "special": tuple(found["special"])})
             return facts, Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         except FileNotFoundError:
@@ -74,9 +86,7 @@ class Kept:
     def write(self, facts: Facts, tokenizer: Tokenizer) -> None:
         """Does nothing but say so where nothing can be kept, like the other writers."""
         self._put(self.folder / "tokenizer.json", lambda path: tokenizer.save(str(path)))
-        self._put(
-            self.folder / "facts.json", lambda path: path.write_text(json.dumps(asdict(facts)))
-        )
+        self._put(self._facts, lambda path: path.write_text(json.dumps(asdict(facts))))
 
     def graph(self, name: str) -> Path:
         """The folder of what an engine computes of the model."""
@@ -101,10 +111,8 @@ class Kept:
         self._put(self._golden(graph, golden), save)
 
     def _golden(self, graph: str, golden: tuple[Tokens, ...]) -> Path:
-        tokens = hashlib.sha256()
-        for one in golden:
-            tokens.update(f"{one.shape}".encode() + one.tobytes())
-        return self.graph(graph) / f"golden-{tokens.hexdigest()[:8]}.npy"
+        tokens = _hash(*(part for one in golden for part in (f"{one.shape}", one.tobytes())))
+        return self.graph(graph) / f"golden-{tokens}.npy"
 
     def _put(self, path: Path, write: Callable[[Path], object]) -> None:
         """Whole or not at all: several processes may do this at the same time."""
@@ -116,3 +124,11 @@ class Kept:
                 draft.replace(path)
         except Exception as error:  # noqa: BLE001 - tokenizers raises nothing narrower
             log.warning("%s can't be kept: %s", path, error)
+
+
+def _hash(*parts: str | bytes) -> str:
+    """8 hexadecimal digits."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part.encode() if isinstance(part, str) else part)
+    return total.hexdigest()[:8]

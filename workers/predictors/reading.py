@@ -21,7 +21,9 @@ class Read:
         Tensors whose names begin with `unused` may be missing. Raises ModelError."""
         self._from = spec, auto, within, unused
         self.kept = Kept(spec)
-        self.facts, self.tokenizer = self.kept.read() or self._whole[:2]
+        known = self.kept.read()
+        self._is_kept = known is not None
+        self.facts, self.tokenizer = known or self._whole[:2]
 
     @property
     def model(self) -> Any:
@@ -34,8 +36,8 @@ class Read:
         return found
 
     def keep(self) -> None:
-        """For the next process that serves this model."""
-        if not self.kept.read():
+        """For the next process that serves this model, which then needs no torch."""
+        if not self._is_kept:
             self.kept.write(self.facts, self.tokenizer)
 
 
@@ -60,6 +62,6 @@ class Graph:
 
 
 def prepare(spec: Spec) -> None:
-    """Import what the model's first reading on this machine takes; nothing afterwards."""
-    if spec.folder and not Kept(spec).read():
+    """Import what serving the model takes: torch, unless it was served without it before."""
+    if spec.folder and not Kept(spec).is_there():
         import_module(READER)
