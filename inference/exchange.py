@@ -160,8 +160,8 @@ class Exchange:
 
         Raises RedisError, at once while Redis is away, and what `refuse` was told.
         """
-        if self._away:
-            raise self._away
+        if away := self._away:  # read once: another thread finds out when Redis is back
+            raise away
         request = Request(jobs, elsewhere)
         for call in request.calls:
             self._open[call.job.id] = call
@@ -218,8 +218,9 @@ class Exchange:
         groups = sorted(left, key=len)
         calls = list(chain(*groups))
         with self._lock:
-            unseen = self._watched is not None and any(
-                call.job.id not in self._watched for call in calls if not call.is_copy
+            watched = self._watched  # read once: the collector may end its look at any moment
+            unseen = watched is not None and any(
+                call.job.id not in watched for call in calls if not call.is_copy
             )
         jobs = [call.job for call in calls]
         load = enqueue(name, jobs, self._bell if unseen else None, most, list(map(len, groups)))

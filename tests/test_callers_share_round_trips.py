@@ -110,6 +110,39 @@ def test_one_who_comes_while_the_collector_waits_is_heard(
     assert isinstance(asked_first.result(SECONDS), Ended)
 
 
+class Overtaken(Exchange):
+    """Its collector ends a look each time that the enqueuer has seen what is looked at."""
+
+    looks = 0
+    seen: frozenset[str] | None = None
+
+    @property
+    def _watched(self) -> frozenset[str] | None:
+        watched, self.seen = self.seen, None
+        self.looks += watched is not None
+        return watched
+
+    @_watched.setter
+    def _watched(self, value: frozenset[str] | None) -> None:
+        self.seen = value
+
+
+def test_the_collector_may_end_its_look_while_one_is_enqueued(redis: None) -> None:
+    live("a test", LABEL)
+    overtaken = Overtaken()
+    first, second = jobs(2)
+    with ThreadPoolExecutor(2) as threads:
+        answers = [threads.submit(ask_one, overtaken, first)]
+        eventually(lambda: connection().info("clients")["blocked_clients"])
+        answers.append(threads.submit(ask_one, overtaken, second))
+        eventually(lambda: len(answering.waiting(LABEL)) == 2 or answers[1].done())
+        for job in (first, second):
+            answering.write(job.id, 1)
+        assert all(isinstance(answer.result(SECONDS), Ended) for answer in answers)
+    assert overtaken.looks
+    overtaken.close()
+
+
 def test_a_retry_is_not_the_end(asked: Any) -> None:
     [job] = jobs(1)
     answer = asked(job)
