@@ -162,6 +162,13 @@ def test_an_idle_server_takes_a_request_that_is_larger_than_its_queue(settings: 
         assert len(ask(A, ["text"] * 300, SECONDS)) == 300
 
 
+def test_a_group_counts_with_all_its_inputs_for_the_groups_behind_it(settings: Any) -> None:
+    settings.VELO_MAX_QUEUE = 5
+    jobs = [NewJob("a@1", str(number), "", SECONDS) for number in range(6)]
+    assert enqueue("a@1", jobs, groups=[3, 3]).admitted == 3
+    assert waiting("a@1") == [job.id for job in jobs[:3]]
+
+
 def test_a_large_group_without_room_keeps_no_small_one_out(settings: Any) -> None:
     settings.VELO_MAX_QUEUE = 4
     jobs = [NewJob("a@1", str(number), "", SECONDS) for number in range(8)]

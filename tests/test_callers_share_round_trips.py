@@ -130,16 +130,15 @@ class Overtaken(Exchange):
 def test_the_collector_may_end_its_look_while_one_is_enqueued(redis: None) -> None:
     live("a test", LABEL)
     overtaken = Overtaken()
-    first, second = jobs(2)
-    with ThreadPoolExecutor(2) as threads:
-        answers = [threads.submit(ask_one, overtaken, first)]
-        eventually(lambda: connection().info("clients")["blocked_clients"])
-        answers.append(threads.submit(ask_one, overtaken, second))
-        eventually(lambda: len(answering.waiting(LABEL)) == 2 or answers[1].done())
-        for job in (first, second):
+    several = jobs(60)
+    with ThreadPoolExecutor(len(several)) as threads:
+        answers: list[Future[Any]] = []
+        while not overtaken.looks:  # until one comes while the collector looks
+            answers.append(threads.submit(ask_one, overtaken, several[len(answers)]))
+            eventually(lambda: len(answering.waiting(LABEL)) == len(answers) or answers[-1].done())
+        for job in several[: len(answers)]:
             answering.write(job.id, 1)
         assert all(isinstance(answer.result(SECONDS), Ended) for answer in answers)
-    assert overtaken.looks
     overtaken.close()
 
 
@@ -206,6 +205,29 @@ def test_while_redis_is_away_who_comes_is_refused_at_once_and_later_served(
         return isinstance(answer.result(SECONDS), Ended)
 
     eventually(served)
+
+
+class BackNow(Exchange):
+    """Redis comes back as soon as a caller has seen that it is away."""
+
+    error: RedisError | None = None
+
+    @property
+    def _away(self) -> RedisError | None:
+        error, self.error = self.error, None
+        return error
+
+    @_away.setter
+    def _away(self, value: RedisError | None) -> None:
+        self.error = value
+
+
+def test_redis_may_come_back_while_one_is_refused(redis: None) -> None:
+    opened = BackNow()
+    opened.error = RedisError("gone")
+    with pytest.raises(RedisError, match="gone"):
+        opened.ask(jobs(1))
+    opened.close()
 
 
 def test_who_waits_while_redis_is_away_is_answered_when_it_is_back(
