@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -129,9 +130,8 @@ class Overtaken(Exchange):
 
 def test_the_collector_may_end_its_look_while_one_is_enqueued(redis: None) -> None:
     live("a test", LABEL)
-    overtaken = Overtaken()
     several = jobs(60)
-    with ThreadPoolExecutor(len(several)) as threads:
+    with closing(Overtaken()) as overtaken, ThreadPoolExecutor(len(several)) as threads:
         answers: list[Future[Any]] = []
         while not overtaken.looks:  # until one comes while the collector looks
             answers.append(threads.submit(ask_one, overtaken, several[len(answers)]))
@@ -139,7 +139,6 @@ def test_the_collector_may_end_its_look_while_one_is_enqueued(redis: None) -> No
         for job in several[: len(answers)]:
             answering.write(job.id, 1)
         assert all(isinstance(answer.result(SECONDS), Ended) for answer in answers)
-    overtaken.close()
 
 
 def test_a_retry_is_not_the_end(asked: Any) -> None:
@@ -223,11 +222,10 @@ class BackNow(Exchange):
 
 
 def test_redis_may_come_back_while_one_is_refused(redis: None) -> None:
-    opened = BackNow()
-    opened.error = RedisError("gone")
-    with pytest.raises(RedisError, match="gone"):
-        opened.ask(jobs(1))
-    opened.close()
+    with closing(BackNow()) as opened:
+        opened.error = RedisError("gone")
+        with pytest.raises(RedisError, match="gone"):
+            opened.ask(jobs(1))
 
 
 def test_who_waits_while_redis_is_away_is_answered_when_it_is_back(
