@@ -95,6 +95,49 @@ def test_those_who_come_while_one_is_enqueued_go_together(
     assert len(sizes) < 10
 
 
+def test_a_large_request_without_room_keeps_no_small_one_out(
+    shared: Exchange, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.VELO_MAX_QUEUE = 4
+    live("a test", LABEL)
+    began, go_on = threading.Event(), threading.Event()
+    admit = enqueue
+
+    def slowly(*of_it: Any) -> Load:
+        began.set()
+        assert go_on.wait(SECONDS)
+        return admit(*of_it)
+
+    monkeypatch.setattr("inference.exchange.enqueue", slowly)
+    first, small, *large = jobs(6)
+    with ThreadPoolExecutor(3) as threads:
+        waiting = [threads.submit(ask_one, shared, first)]
+        assert began.wait(SECONDS)
+        refused = threads.submit(shared.ask, large)
+        eventually(lambda: shared._left.qsize() == 1)
+        waiting.append(threads.submit(ask_one, shared, small))
+        eventually(lambda: shared._left.qsize() == 2)
+        go_on.set()
+        assert {type(outcome) for outcome in refused.result(SECONDS)} == {Refused}
+        eventually(lambda: len(answering.waiting(LABEL)) == 2 or waiting[1].done())
+        for job in (first, small):
+            answering.write(job.id, 1)
+        assert all(isinstance(answer.result(SECONDS), Ended) for answer in waiting)
+
+
+def test_a_request_is_over_when_one_of_its_jobs_has_failed(shared: Exchange) -> None:
+    live("a test", LABEL)
+    several = jobs(2)
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(shared.ask, several)
+        eventually(lambda: len(answering.waiting(LABEL)) == 2)
+        answering.write(several[0].id, None, Result.Type.FAILED)
+        failed, unknown = answer.result(SECONDS / 2)  # long before their time is over
+    assert isinstance(failed, Ended)
+    assert not failed.succeeded
+    assert unknown is None
+
+
 def test_one_who_comes_while_the_collector_waits_is_heard(
     asked: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
