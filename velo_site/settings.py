@@ -23,7 +23,7 @@ VELO_SLEEP_MS = env.integer("VELO_SLEEP_MS", 10)  # the stand-in model's time fo
 VELO_ENGINE = env.choice("VELO_ENGINE", ("auto", "torch", "openvino"), "auto")
 VELO_DTYPE = env.choice("VELO_DTYPE", ("auto", "fp32", "bf16"), "auto")
 VELO_DEVICE = env.text("VELO_DEVICE", "auto")  # or cpu, cuda, cuda:1, mps
-VELO_THREADS = env.integer("VELO_THREADS", 0)  # a worker's, in the model; 0: cores / workers here
+VELO_THREADS = env.integer("VELO_THREADS", 0)  # a worker's, in the model; 0: its share of the cores
 
 # How versions are changed
 VELO_WORKER_MEMORY_MB = env.integer("VELO_WORKER_MEMORY_MB", 0)  # of versions in it; 0: no limit

@@ -1,9 +1,12 @@
 """The machine a worker runs on: its identity, and what its processor offers."""
 
+import hashlib
 import os
 import socket
 import sys
 from pathlib import Path
+
+from workers.host import quota
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 PID_NAMESPACE = Path("/proc/self/ns/pid")
@@ -12,11 +15,10 @@ MEMORY = Path("/proc/self/statm")
 DEVICES = Path("/dev")
 # NVIDIA's, on servers and on its boards; WSL's; AMD's.
 GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "dxg", "kfd")
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def identity() -> str:
-    """The same in all containers of one machine, so that their workers share its cores."""
+    """The same in all containers of one machine."""
     try:
         return BOOT_ID.read_text().strip()
     except OSError:
@@ -51,17 +53,31 @@ def process_started(pid: int) -> str | None:
 
 
 def cores() -> int:
-    """Cores this process may use, affinity and a container's quota considered."""
+    """Whole cores this process may use, affinity and a container's quota considered."""
+    limit = quota.own()
+    available = len(_affinity())
+    return max(1, min(available, int(limit.cores)) if limit else available)
+
+
+def shares() -> str:
+    """The same for the processes that share cores with this process: those of its quota or of its
+    set of cores, if it has one, and else all of the machine. At most 64 characters."""
+    limit, allowed = quota.own(), _affinity()
+    own = [limit.group] if limit else []
+    if len(allowed) < (os.cpu_count() or 1):
+        own.append(",".join(map(str, sorted(allowed))))
+    if not own:
+        return identity()
+    digest = hashlib.sha256(" ".join(own).encode()).hexdigest()[:16]
+    return f"{identity()[:47]} {digest}"
+
+
+def _affinity() -> set[int]:
+    """Numbers of the cores that this process may run on."""
     try:
-        available = len(os.sched_getaffinity(0))
+        return os.sched_getaffinity(0)
     except AttributeError:  # not on macOS
-        available = os.cpu_count() or 1
-    try:
-        quota, period = CPU_QUOTA.read_text().split()
-        available = min(available, int(quota) // int(period))
-    except (OSError, ValueError):  # no cgroup, or "max": no quota
-        pass
-    return max(1, available)
+        return set(range(os.cpu_count() or 1))
 
 
 def computes_bf16() -> bool:
@@ -74,7 +90,7 @@ def computes_bf16() -> bool:
 
 
 def threads(workers: int) -> int:
-    """Threads each of this many workers on the machine gets, so that they don't fight."""
+    """Threads each of this many workers that share cores gets, so that they don't fight."""
     return max(1, cores() // max(1, workers))
 
 

@@ -77,7 +77,7 @@ class Row:
             Worker.objects.record(self._losses[0])
             self._losses.popleft()
         if not settings.VELO_THREADS:
-            neighbours = Worker.objects.alive().filter(host=machine.identity()).count()
+            neighbours = Worker.objects.alive().filter(host=machine.shares()).count()
             self._threads.share_with(neighbours)
 
     def write_end(self, state: Worker.State, note: str) -> None:
@@ -91,7 +91,7 @@ class Row:
             id=self._worker,
             defaults={
                 "node": socket.gethostname(),
-                "host": machine.identity(),
+                "host": machine.shares(),
                 "pid": os.getpid(),
                 "follows": self._fleet.follows,
                 "state": Worker.State.LOADING,

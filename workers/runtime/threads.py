@@ -6,7 +6,7 @@ from workers.host import machine
 
 
 class Threads:
-    """VELO_THREADS, or this worker's share of the machine's cores."""
+    """VELO_THREADS, or this worker's share of the cores that it may use."""
 
     def __init__(self) -> None:
         self._count: int = settings.VELO_THREADS or machine.threads(1)
@@ -17,6 +17,6 @@ class Threads:
         return self._count
 
     def share_with(self, workers: int) -> None:
-        """`workers` run on this machine, including this worker."""
+        """`workers` run on the same cores, including this worker."""
         if not settings.VELO_THREADS:
             self._count = machine.threads(workers)
