@@ -12,12 +12,22 @@ from django.conf import settings
 
 from workers.host import machine, memory
 from workers.predictors import engines
-from workers.predictors.engines import Candidate, Engine, Measure, Outputs, Tokens, openvino
+from workers.predictors.engines import (
+    Candidate,
+    Engine,
+    Measure,
+    Outputs,
+    Tokens,
+    openvino,
+    race,
+)
+from workers.predictors.engines.race import Course
 from workers.predictors.protocol import Encoded, InputError, ModelError, Spec
 from workers.predictors.reading import Graph, Read
 from workers.predictors.shortening import Shortener
 
 OWN = 0.0007  # seconds that a worker spends on a batch besides the model call
+RACE_TEXTS, RACE_TOKENS = 32, 32  # of the full batch with which engines are timed
 # A first call of each size sets up buffers and kernels that later calls reuse.
 WARM_UP = ("Velo", "warm-up " * 30, "warm-up " * 300)
 
@@ -104,8 +114,20 @@ class Encoder(ABC):
         golden = self.arrays(self.encode(list(map(self.like, engines.GOLDEN, others))))
         known = read.kept.outputs(graph.name, golden)
         wanted = engines.wanted(reference(), golden) if known is None else known
-        candidates = _candidates(graph, reference, threads)
-        choice = engines.choose(candidates, golden, wanted, self.measure)
+        longest = min(RACE_TOKENS, self.max_tokens)
+        course = Course(
+            golden,
+            wanted,
+            self.measure,
+            one=self._of_zeros(1, longest),
+            full=self._of_zeros(RACE_TEXTS, longest),
+        )
+        candidates = partial(_candidates, graph, reference, threads)
+        result = read.kept.race(graph.name)
+        choice = race.repeat(candidates(), result, course) if result else None
+        if choice is None:
+            choice = race.run(candidates(), course)
+            read.kept.write_race(graph.name, choice.result)
         self.engine, self.engine_chosen = choice.engine, choice.reason
         self._multiple = choice.engine.multiple
         if known is None:
@@ -130,10 +152,15 @@ class Encoder(ABC):
 
     def _timed(self, texts: int, tokens: int) -> float:
         """Seconds of a model call."""
-        rows = [[0] * tokens] * texts
+        inputs = self._of_zeros(texts, tokens)
         started = time.perf_counter()
-        self.engine.forward(*self.pad(rows, rows if self._takes > 2 else ()))
+        self.engine.forward(*inputs)
         return time.perf_counter() - started
+
+    def _of_zeros(self, texts: int, tokens: int) -> tuple[Tokens, ...]:
+        """Inputs of the engine whose tokens don't matter."""
+        rows = [[0] * tokens] * texts
+        return self.pad(rows, rows if self._takes > 2 else ())
 
     def use_threads(self, threads: int) -> None:
         self.engine.use_threads(threads)
@@ -171,7 +198,8 @@ def _max_tokens(spec: Spec, read: Read, layout: int | None, pairs: bool) -> int:
 
 
 def _candidates(graph: Graph, reference: Callable[[], Engine], threads: int) -> Iterator[Candidate]:
-    """The engines that VELO_ENGINE, VELO_DTYPE and VELO_DEVICE allow here, fastest first."""
+    """The engines that VELO_ENGINE, VELO_DTYPE and VELO_DEVICE allow here, first those that need
+    no torch."""
     device = settings.VELO_DEVICE
     if device == "auto":
         on_cpu = settings.VELO_ENGINE == "openvino" or not machine.may_have_gpu()

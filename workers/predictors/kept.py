@@ -8,6 +8,7 @@ seconds and hundreds of megabytes. In VELO_VAR/openvino, a folder for each model
                                   soon as another engine than torch has served these options
     GRAPH/model.xml, model.bin    the model in OpenVINO's own form
     GRAPH/golden-TOKENS.npy       what the reference makes of the golden texts
+    GRAPH/race-PLACE.json         which engine is the fastest, with these settings and processor
 """
 
 import hashlib
@@ -26,13 +27,14 @@ from tokenizers import Tokenizer
 from workers.host import machine
 from workers.predictors import folder
 from workers.predictors.engines import Outputs, Tokens
+from workers.predictors.engines.race import Entrant, Result
 from workers.predictors.protocol import Spec
 
 log = logging.getLogger(__name__)
 
 # Another version of one of them may make something else of the same files.
 LIBRARIES = ("openvino", "torch", "transformers", "tokenizers")
-FORM = 1  # of these files
+FORM = 2  # of these files
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Kept:
             *(settings.VELO_ENGINE, settings.VELO_DTYPE, settings.VELO_DEVICE),
             str(machine.may_have_gpu()),
         ]
+        self._place = _hash(" ".join(served), machine.processor(), str(machine.cores()))
         self._facts = self.folder / f"facts-{_hash(' '.join(served))}.json"
 
     def is_there(self) -> bool:
@@ -109,6 +112,24 @@ class Kept:
                 numpy.save(file, outputs, allow_pickle=False)
 
         self._put(self._golden(graph, golden), save)
+
+    def race(self, graph: str) -> Result | None:
+        """None: not run yet on such a processor, or broken."""
+        try:
+            found = json.loads(self._race(graph).read_bytes())
+            entrants = tuple(Entrant(**one) for one in found["entrants"])
+            return Result(entrants, found["texts"], tuple(found["refused"])) if entrants else None
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log.warning("%s can't be read (%s); timing again", self._race(graph), error)
+            return None
+
+    def write_race(self, graph: str, result: Result) -> None:
+        self._put(self._race(graph), lambda path: path.write_text(json.dumps(asdict(result))))
+
+    def _race(self, graph: str) -> Path:
+        return self.graph(graph) / f"race-{self._place}.json"
 
     def _golden(self, graph: str, golden: tuple[Tokens, ...]) -> Path:
         tokens = _hash(*(part for one in golden for part in (f"{one.shape}", one.tobytes())))

@@ -1,22 +1,18 @@
-"""What computes a model's forward pass: one small protocol, one file for each library, and the
-choice between them.
+"""What computes a model's forward pass: one small protocol, and one file for each library. The
+choice between them is a race.
 
 The reference is torch in fp32 on the CPU. Any other engine serves only if what it makes of the
 golden texts is nearly the same.
 """
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy
-from django.conf import settings
 from numpy.typing import NDArray
 
 from workers.predictors.protocol import ModelError
-
-log = logging.getLogger(__name__)
 
 Tokens = NDArray[numpy.int64]  # shape (texts, tokens)
 Outputs = NDArray[numpy.float32]  # shape (texts, …)
@@ -62,14 +58,6 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The engine that serves, and why."""
-
-    engine: Engine
-    reason: str
-
-
-@dataclass(frozen=True)
 class Measure:
     """How near an engine's outputs have to be to the reference's."""
 
@@ -95,44 +83,6 @@ DIRECTION = Measure("least cosine", 0.999, _least_cosine)
 # Of a head's outputs their size counts too, and a text may have a single output: all of them
 # together are one vector. To be off by 4 % of its length is what a cosine of 0.999 allows.
 LIKENESS = Measure("likeness", 0.96, _likeness)
-
-
-def choose(
-    candidates: Iterator[Candidate],
-    golden: tuple[Tokens, ...],
-    wanted: Outputs,
-    measure: Measure,
-) -> Choice:
-    """The first candidate that makes of the golden texts what is wanted: the reference's outputs.
-
-    Raises ModelError if none does.
-    """
-    refused = []
-    for candidate in candidates:
-        try:
-            engine = candidate.make()
-            alike = 1.0
-            if not candidate.is_reference:
-                alike = measure.of(engine.forward(*golden), wanted)
-        except Exception as error:  # noqa: BLE001 - each library fails in ways of its own
-            refused.append(f"{candidate.name} failed: {type(error).__name__}: {error}")
-            log.warning("%s", refused[-1])
-            continue
-        if alike >= measure.least:
-            found = f"{measure.name} to torch fp32 on {len(wanted)} golden texts: {alike:.6f}"
-            if candidate.is_reference:
-                found = "it is the reference itself"
-            return Choice(engine, "; ".join([f"{engine.name}: {found}", *refused]))
-        refused.append(
-            f"{candidate.name} refused: {measure.name} {alike:.6f} to torch fp32 on the golden "
-            f"texts, at least {measure.least} is asked for"
-        )
-        log.warning("%s", refused[-1])
-    raise ModelError(
-        f"No engine serves this model with VELO_ENGINE={settings.VELO_ENGINE} "
-        f"VELO_DTYPE={settings.VELO_DTYPE} VELO_DEVICE={settings.VELO_DEVICE}: "
-        f"{'; '.join(refused) or 'there is no such combination'}. Set all three to auto."
-    )
 
 
 def wanted(reference: Engine, golden: tuple[Tokens, ...]) -> Outputs:
