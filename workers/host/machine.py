@@ -61,7 +61,7 @@ def cores() -> int:
 
 
 def shares() -> str:
-    """The same for the processes that share cores with this process: those of its quota or of its
+    """The same for the processes that share cores with this process: the processes of its quota or of its
     set of cores, if it has one, and else all of the machine. At most 64 characters."""
     limit, allowed = quota.own(), _affinity()
     own = [limit.group] if limit else []

@@ -60,7 +60,7 @@ def _read(folder: Path) -> Quota | None:
         else:
             quota = (folder / "cpu.cfs_quota_us").read_text()
             period = (folder / "cpu.cfs_period_us").read_text()
-        cores = int(quota) / int(period)  # "max" is no number: no quota
+        cores = int(quota) / int(period)  # "max": it has none
         status = folder.stat()
     except (OSError, ValueError, ZeroDivisionError):
         return None

@@ -198,8 +198,8 @@ def _max_tokens(spec: Spec, read: Read, layout: int | None, pairs: bool) -> int:
 
 
 def _candidates(graph: Graph, reference: Callable[[], Engine], threads: int) -> Iterator[Candidate]:
-    """The engines that VELO_ENGINE, VELO_DTYPE and VELO_DEVICE allow here, first those that need
-    no torch."""
+    """The engines that VELO_ENGINE, VELO_DTYPE and VELO_DEVICE allow here. OpenVINO comes first: to
+    find it, torch isn't imported."""
     device = settings.VELO_DEVICE
     if device == "auto":
         on_cpu = settings.VELO_ENGINE == "openvino" or not machine.may_have_gpu()
