@@ -61,8 +61,8 @@ def cores() -> int:
 
 
 def shares() -> str:
-    """The same for the processes that share cores with this process: the processes of its quota or of its
-    set of cores, if it has one, and else all of the machine. At most 64 characters."""
+    """The same for the processes that share cores with this process: all processes under its quota
+    or on its set of cores, if it has one, and else all on the machine. At most 64 characters."""
     limit, allowed = quota.own(), _affinity()
     own = [limit.group] if limit else []
     if len(allowed) < (os.cpu_count() or 1):
