@@ -1,9 +1,11 @@
 """The gate lets in as many requests as there are places and shares for, and counts them right."""
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakSet
 
 import orjson
 import pytest
@@ -11,8 +13,9 @@ import pytest
 from inference import gate
 from inference.door import Door
 from inference.gate import Gate
+from tests.scopes import HERE, scope
 
-HERE, THERE = "192.0.2.1", "192.0.2.2"
+THERE = "192.0.2.2"
 INSIDE = "inside"
 
 
@@ -79,21 +82,68 @@ def test_a_full_queue_is_asked_again_after_that(
         models.leave(status=429)
 
 
+class Address(str):
+    """Of a client. A weak reference tells whether anything still keeps it."""
+
+
+def test_clients_that_have_left_are_forgotten(models: Models) -> None:
+    """Or each address that ever came would take memory for good."""
+    kept: WeakSet[Address] = WeakSet()
+    for number in range(1000):
+        client = Address(f"2001:db8:0:{number:x}::")
+        kept.add(client)
+        assert [models.enter(client) for _ in range(4)] == [INSIDE] * 3 + ["client_share"]
+        for _ in range(3):
+            models.leave(client)
+    del client
+    assert not kept
+
+
+def test_requests_that_a_full_queue_refuses_take_no_places(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "REMEMBERED", 60)
+    now = time.monotonic()
+    monkeypatch.setattr(gate, "time", SimpleNamespace(monotonic=lambda: now))
+    assert models.enter() == INSIDE
+    models.leave(status=429)
+    assert [models.enter(client) for client in (HERE, THERE) * 5] == ["queue_full"] * 10
+    now += 61
+    assert [models.enter() for _ in range(4)] == [INSIDE] * 3 + ["client_share"]
+    assert [models.enter(THERE) for _ in range(3)] == [INSIDE] * 2 + ["queue_full"]
+
+
+@pytest.mark.parametrize(
+    ("path", "like"),
+    [
+        ("/models/m/transform", "/transform"),
+        ("/models/m/versions/1/transform", "/transform"),
+        ("/models", "/stat"),
+        ("/models/", "/stat"),
+        ("/models/m/other", "/stat"),
+        ("/models/m/transform/other", "/stat"),
+        ("/transform/", "/stat"),
+        ("/other/transform", "/stat"),
+        ("/health/ready", "/health/live"),
+        ("/health", "/stat"),
+        ("/healthy/live", "/stat"),
+        ("/admin/", "/stat"),
+        ("/admin/models/m/transform", "/stat"),
+        ("/", "/stat"),
+        ("", "/stat"),
+    ],
+)
+def test_each_address_has_its_room(path: str, like: str) -> None:
+    """Only what asks a model takes a model's place."""
+    guard = Gate()
+    assert guard.room(path) is guard.room(like)
+    assert len({guard.room(one) for one in ("/transform", "/health/live", "/stat")}) == 3
+
+
 def test_an_error_behind_the_gate_is_500_and_frees_the_place(settings: Any) -> None:
     settings.VELO_WEB_THREADS, settings.VELO_CLIENT_MAX = 1, 1
     answers: list[tuple[int, Any, bytes]] = []
     proto: Any = SimpleNamespace(response_bytes=lambda *answer: answers.append(answer))
-    scope: Any = SimpleNamespace(
-        http_version="1.1",
-        method="POST",
-        path="/transform",
-        query_string="",
-        scheme="http",
-        server="127.0.0.1:80",
-        client=f"{HERE}:1234",
-        authority=None,
-        headers={"host": "localhost"},
-    )
 
     def broken(environ: Any, start_response: Any) -> Any:
         raise ValueError("broken")
@@ -102,7 +152,7 @@ def test_an_error_behind_the_gate_is_500_and_frees_the_place(settings: Any) -> N
         door = Door(broken)
         door._loop = asyncio.get_running_loop()
         for _ in range(3):
-            await door.__rsgi__(scope, proto)
+            await door.__rsgi__(scope(), proto)
 
     with ThreadPoolExecutor() as aside:  # this thread may have Playwright's event loop
         aside.submit(asyncio.run, ask()).result()
