@@ -7,7 +7,10 @@ from contextlib import ExitStack
 import pytest
 
 from inference import callers
+from inference.environ import environ_of
+from inference.errors import BadRequest, LengthRequired
 from tests.faults.test_floods_are_refused import connections, heard
+from tests.scopes import scope
 from tests.stack import Stack, stack
 from tests.waiting import eventually
 
@@ -137,3 +140,68 @@ def test_the_address_of_a_caller(
     settings.TRUST_PROXY = trusted  # type: ignore[attr-defined]
     environ = {"REMOTE_ADDR": remote, "HTTP_X_FORWARDED_FOR": forwarded}
     assert callers.address(environ) == address
+
+
+@pytest.mark.parametrize(
+    ("headers", "changes"),
+    [
+        ([("host", "evil.example")], {}),
+        ([("host", "localhost")], {}),
+        ([], {"authority": "evil.example"}),
+        ([("content-length", "3"), ("content-length", "60")], {}),
+        ([("content-length", "3"), ("content-length", "3")], {}),
+        *(([("content-length", value)], {}) for value in ("3, 60", "+3", "-3", "0x3", "3.0", " ")),
+    ],
+)
+def test_what_the_web_server_lets_pass_is_refused_as_well(
+    headers: list[tuple[str, str]], changes: dict[str, str]
+) -> None:
+    with pytest.raises(BadRequest):
+        environ_of(scope(*headers, **changes))
+
+
+@pytest.mark.parametrize("value", ["chunked", "identity", "Chunked", "gzip, chunked", ""])
+def test_a_body_without_a_length_is_refused(value: str) -> None:
+    for headers in ([], [("content-length", "3")]):
+        with pytest.raises(LengthRequired):
+            environ_of(scope(*headers, ("transfer-encoding", value)))
+
+
+def test_the_host_may_stand_in_the_address_too() -> None:
+    for host in ("localhost", "LOCALHOST", None):
+        environ = environ_of(scope(host=host, authority="localhost"))
+        assert environ["HTTP_HOST"].lower() == "localhost"
+
+
+def test_headers_reach_django_as_they_came() -> None:
+    environ = environ_of(
+        scope(
+            ("X_Request_Timeout", "1"),
+            ("x_request_key", "\xe9"),
+            ("x-request-key", "\xe9"),
+            ("accept", "text/html"),
+            ("accept", "text/plain"),
+            ("cookie", "a=1"),
+            ("cookie", "b=2"),
+            ("content-type", "application/json"),
+            ("content-length", "3"),
+            path="/models/\xe9",
+            client="[2001:db8::1]:1234",
+        )
+    )
+    http = {key: value for key, value in environ.items() if key.startswith("HTTP_")}
+    assert http == {
+        "HTTP_HOST": "localhost",
+        "HTTP_X_REQUEST_KEY": "",  # the web server can't tell its value
+        "HTTP_ACCEPT": "text/html,text/plain",
+        "HTTP_COOKIE": "a=1; b=2",
+    }
+    assert (environ["CONTENT_TYPE"], environ["CONTENT_LENGTH"]) == ("application/json", "3")
+    assert environ["PATH_INFO"] == "/models/\xc3\xa9"
+    assert (environ["REMOTE_ADDR"], environ["REMOTE_PORT"]) == ("2001:db8::1", "1234")
+
+
+@pytest.mark.parametrize("name", ["x_forwarded_for", "X-Forwarded_For", "x_forwarded-for"])
+@pytest.mark.parametrize("value", ["203.0.113.1", "\xe9"])
+def test_a_name_with_an_underscore_reaches_nobody(name: str, value: str) -> None:
+    assert "HTTP_X_FORWARDED_FOR" not in environ_of(scope((name, value)))
