@@ -2,17 +2,24 @@
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from axes.models import AccessAttempt
+from django.contrib.auth.models import AnonymousUser
+from django.http import HttpResponse
 from django.test import RequestFactory
 from playwright.sync_api import Browser, expect
 
+from tests.scopes import HERE
 from tests.stack import Answer, Stack, stack
 from tests.test_the_admin_shows_it import watched
 from velo_site import login
@@ -149,3 +156,74 @@ def test_the_api_knows_of_no_pause(velo: Stack, here: str) -> None:
 )
 def test_who_has_a_whole_network_is_one(given: str, counted: str) -> None:
     assert login.address(RequestFactory().get("/admin/login/", REMOTE_ADDR=given)) == counted
+
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def paused(db: None, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Makes the page that a caller at HERE gets for the name `admin`, which is locked out."""
+    settings.VELO_LOGIN_PAUSE = PAUSE
+    monkeypatch.setattr(login, "timezone", SimpleNamespace(now=lambda: NOW))
+
+    def page(forwarded: str = "") -> Any:
+        request = RequestFactory().get(
+            "/admin/login/", REMOTE_ADDR=HERE, HTTP_X_FORWARDED_FOR=forwarded
+        )
+        request.user = AnonymousUser()
+        return login.paused(request, HttpResponse(), {"username": "admin"})
+
+    return page
+
+
+def wrong(ago: float, name: str = "admin", address: str = HERE, browser: str = "a") -> None:
+    """A wrong password, so many seconds ago."""
+    made = AccessAttempt.objects.create(
+        username=name, ip_address=address, user_agent=browser, failures_since_start=LIMIT
+    )
+    when = NOW - timedelta(seconds=ago)
+    AccessAttempt.objects.filter(pk=made.pk).update(attempt_time=when)
+
+
+@pytest.mark.parametrize(
+    ("ago", "seconds", "wait", "until"),
+    [
+        (0, 200, "3 min 20 s", "12:03:20"),
+        (139, 61, "1 min 1 s", "12:01:01"),
+        (140, 60, "1 min 0 s", "12:01:00"),
+        (141, 59, "59 s", "12:00:59"),
+        (198.5, 2, "2 s", "12:00:02"),
+        (199.5, 1, "1 s", "12:00:01"),
+        (200, 1, "1 s", "12:00:01"),
+        (300, 1, "1 s", "12:00:01"),
+    ],
+)
+def test_a_pause_begins_with_the_last_wrong_password(
+    ago: float, seconds: int, wait: str, until: str, paused: Callable[..., Any]
+) -> None:
+    """A part of a second counts as a whole, or it would end after it was said to."""
+    wrong(ago, browser="b")
+    wrong(ago + 50, browser="c")
+    page = paused()
+    assert (page.status_code, page["Retry-After"]) == (429, str(seconds))
+    assert "no-store" in page["Cache-Control"]
+    text = " ".join(re.sub("<[^>]+>", " ", page.content.decode()).split())
+    assert f"from your address is paused for {wait} : try again at {until} UTC." in text
+
+
+def test_the_pause_that_is_said_is_neither_another_names_nor_another_addresss(
+    paused: Callable[..., Any], settings: Any
+) -> None:
+    settings.TRUST_PROXY = True
+    mine = "198.51.100.7"
+    wrong(50, address=mine)
+    wrong(10, address=HERE)
+    wrong(20, address="198.51.100.8")
+    wrong(30, address=mine, name="another")
+    assert paused(f"198.51.100.8, {mine}")["Retry-After"] == "150"
+
+
+def test_a_pause_without_a_wrong_password_is_a_whole_one(paused: Callable[..., Any]) -> None:
+    """The attempts may have been reset meanwhile, from the shell."""
+    assert paused()["Retry-After"] == str(PAUSE)
