@@ -30,13 +30,16 @@ class Threads:
                 self._idle.pop().give(task)
             elif self._count < self._most:
                 self._count += 1
+                first = _Idle()
+                first.give(task)
                 threading.Thread(
-                    target=self._work, args=(task,), name=self._name, daemon=True
+                    target=self._work, args=(first,), name=self._name, daemon=True
                 ).start()
             else:
                 self._waiting.append(task)
 
-    def _work(self, task: Task | None) -> None:
+    def _work(self, idle: "_Idle") -> None:
+        task = idle.wait(IDLE)
         while task:
             task()
             del task  # it holds a request
@@ -70,5 +73,7 @@ class _Idle:
         self._given.release()
 
     def wait(self, seconds: float) -> Task | None:
-        self._given.acquire(timeout=seconds)
-        return self._task
+        if not self._given.acquire(timeout=seconds):
+            return None
+        task, self._task = self._task, None  # a thread keeps its first _Idle for good
+        return task

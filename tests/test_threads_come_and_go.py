@@ -1,6 +1,7 @@
 """The threads that answer requests: no more than allowed, and none for long without work."""
 
 import threading
+import weakref
 from functools import partial
 
 import pytest
@@ -126,3 +127,16 @@ def test_a_task_that_comes_when_its_thread_is_about_to_end_is_done(
     room.run(next_.set)
     assert next_.wait(30)
     assert alive("about to end") == 1
+
+
+def test_an_idle_thread_keeps_nothing_of_its_task() -> None:
+    """A task holds a request, with its body."""
+    room = Threads("keeping", 1)
+    for _ in range(2):  # a thread is started for the first and gets the second
+        task = Task()
+        task.may_end.set()
+        kept = weakref.ref(task)
+        room.run(task)
+        idle(room, 1)
+        del task
+        assert kept() is None
