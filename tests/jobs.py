@@ -1,5 +1,7 @@
 """Jobs as the web process enqueues them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
@@ -21,6 +23,15 @@ def live(worker: str, *queues: str) -> None:
     register(leases.of_this_process(worker, queues or (QUEUE,)))
 
 
+@contextmanager
+def admitted(*queues: str) -> Iterator[None]:
+    """Somebody is alive meanwhile, or jobs would be refused; afterwards nobody takes a share."""
+    somebody = leases.of_this_process("a test", queues or (QUEUE,))
+    register(somebody)
+    yield
+    somebody.give_back()
+
+
 def register(worker: Registration, seconds: float = 60.0) -> None:
     """Its leases end `seconds` from now: a busy machine may need longer than VELO_LEASE."""
     worker.renew(create=True)
@@ -36,18 +47,18 @@ def claim(worker: str, *queues: str, limit: int = 32) -> list[Claim]:
 
 def waiting(label: str, data: Any = "text", **fields: Any) -> str:
     """A job in the queue of this version, which somebody serves; its id. It doesn't expire."""
-    live("a test", label)
     job = NewJob(label, data, f"infer: {data}", 30, **fields)
-    assert broker.enqueue(label, [job]).admitted
+    with admitted(label):
+        assert broker.enqueue(label, [job]).admitted
     connection().persist(Job.key_for(job.id))
     return job.id
 
 
 def enqueue(text: str) -> Job:
-    """With somebody alive, or it would be refused."""
-    live("a test")
+    """What a web process lets in while somebody is alive."""
     job = dispatch._job(QUEUE, text, settings.VELO_REQUEST_TIMEOUT)
-    assert broker.enqueue(QUEUE, [job]).admitted
+    with admitted():
+        assert broker.enqueue(QUEUE, [job]).admitted
     return Job.fetch(job.id, connection(), JSONSerializer)
 
 

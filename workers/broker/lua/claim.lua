@@ -1,13 +1,17 @@
 -- Takes the jobs that wait, up to a limit, and marks them as started, each with an execution of its
 -- own: what RQ's `dequeue_any`, `prepare_execution` and `prepare_job_execution` write, in one step.
 --
+-- A worker claims its share, no more: what waits in a queue and what is in hand of it, divided by the
+-- live workers that serve it, less what the worker has in hand already. So nobody hoards what another
+-- worker could start, and a worker that is alone claims all.
+--
 -- A suspect, a job in flight when a worker died, is claimed alone or, if it may not be, stays first in
 -- its queue and holds up what is behind it. Of heavy jobs, which have many bytes, not more are claimed
 -- at a time than a worker can prepare soon; they hold up nothing but each other.
 --
 -- KEYS    the leases of all workers, then the queues, in order of priority
 -- ARGV    1 RQ's key prefix, 2 worker, 3 time as RQ writes it in jobs, 4 the same in Unix seconds,
---         5 limit, 6 1 if a suspect may be claimed, 7 bytes of heavy jobs at most, unless the first
+--         5 limit, 6 1 if nothing is in hand: a suspect may be claimed, and one job in any case, 7 bytes of heavy jobs at most, unless the first
 --         one alone has more, 8… as many execution ids as the limit
 -- returns the server's time, or nothing if the worker's lease is over (fencing: its jobs may be
 --         given to others); then, unless RQ is suspended, for each job: id, execution id, queue,
@@ -35,6 +39,23 @@ end
 -- and a script whose first writing command it has let through it lets end.
 local function refuse_if_full()
   redis.call('HSET', prefix .. ':worker:' .. worker, 'last_heartbeat', time_text)
+end
+
+-- Of one queue's jobs; not always a whole number.
+local function share(waiting, in_hand, workers)
+  return (waiting + in_hand) / workers
+end
+
+-- Of all queues: how many jobs a worker may claim whose shares are `shares` together.
+local function budget(shares, own)
+  return math.ceil(shares - own)
+end
+
+local function share_of(queue, key)
+  local waiting = redis.call('LLEN', key)
+  local in_hand = redis.call('ZCOUNT', prefix .. ':wip:' .. queue, time, '+inf')
+  local workers = redis.call('ZCOUNT', 'velo:leases:' .. queue, now, '+inf')
+  return waiting, share(waiting, in_hand, math.max(workers, 1))
 end
 
 local function weight(id)
@@ -80,12 +101,12 @@ local function claim(queue, id)
     tonumber(job[4]) or false, job[5] or '', plain and 1 or 0, job[13] and 1 or 0}
 end
 
--- Of one list; returns whether more may be claimed.
-local function claim_from(queue, key)
+-- Of one list, until `most` are claimed in all; returns whether more may be claimed of others.
+local function claim_from(queue, key, most)
   local left = {}
   local more = true
-  while more and #claimed <= limit and #left < looked_at do
-    local ids = redis.call('LPOP', key, limit + 1 - #claimed)
+  while more and #claimed <= most and #left < looked_at do
+    local ids = redis.call('LPOP', key, most + 1 - #claimed)
     if not ids or #ids == 0 then
       break
     end
@@ -114,19 +135,30 @@ local function claim_from(queue, key)
   for number = #left, 1, -1 do
     redis.call('LPUSH', key, left[number])
   end
-  return more and #claimed <= limit
+  return more
 end
 
 -- Of all queues; returns whether nothing was there to be claimed.
 local function claim_lane(suffix)
+  local found, shares = {}, 0
   for number = 2, #KEYS do
     local key = KEYS[number] .. suffix
-    if redis.call('EXISTS', key) == 1 then
-      refuse_if_full()
-      local queue = string.sub(KEYS[number], #prefix + 8) -- after "rq:queue:"
-      if not claim_from(queue, key) then
-        return false
-      end
+    local queue = string.sub(KEYS[number], #prefix + 8) -- after "rq:queue:"
+    local waiting, part = share_of(queue, key)
+    shares = shares + part
+    if waiting > 0 then
+      found[#found + 1] = {queue = queue, key = key, part = math.ceil(part)}
+    end
+  end
+  local allowed = budget(shares, redis.call('SCARD', index))
+  allowed = math.min(limit, math.max(allowed, suspects and 1 or 0))
+  for _, one in ipairs(found) do
+    if #claimed > allowed then
+      return false
+    end
+    refuse_if_full()
+    if not claim_from(one.queue, one.key, math.min(allowed, #claimed - 1 + one.part)) then
+      return false
     end
   end
   return #claimed == 1
