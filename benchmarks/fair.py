@@ -11,8 +11,8 @@ import statistics
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 from redis import Redis

@@ -16,6 +16,7 @@ from workers.broker.names import EVERYBODY, leases_key
 from workers.host import machine
 
 REGISTRY = "velo:workers"  # a hash: what each worker with a lease says of itself
+CHANGES = "velo:changes:"  # and a place: counts how often its registrations have changed
 FIELDS = {"queues", "declares", "place", "pid", "started"}
 REASON_CHARS = 500  # of why a version isn't served
 FAILED_STARTS = "velo:failed-start:"  # and the queue's name
@@ -74,9 +75,18 @@ class Registration:
         """Keys of its leases; the first is that of its being alive."""
         return _leases(self.queues)
 
+    @property
+    def changes(self) -> str:
+        """Key of the counter that moves when this registration comes, changes or goes."""
+        return changes_key(self._fields["place"])
+
+    def is_at(self, place: str) -> bool:
+        """Whether its process runs at this place; see machine.place."""
+        return bool(self._fields["place"] == place)
+
     def process_is_gone(self) -> bool:
         """Whether that can be said from here, and it is."""
-        if self._fields["place"] != machine.place():
+        if not self.is_at(machine.place()):
             return False
         started = machine.process_started(self._fields["pid"])
         return started is None or started not in ("", self._fields["started"])
@@ -85,7 +95,11 @@ class Registration:
         """Known to be alive for VELO_LEASE seconds from now. `create`: also if it isn't registered;
         `without`: queues that it has left meanwhile."""
         outcome = script("renew")(
-            keys=[REGISTRY, *_leases(name for name in self.queues if name not in without)],
+            keys=[
+                REGISTRY,
+                self.changes,
+                *_leases(name for name in self.queues if name not in without),
+            ],
             args=[self.worker, self.entry, settings.VELO_LEASE, int(create), FORGET_AFTER],
             client=connection(),
         )
@@ -95,6 +109,8 @@ class Registration:
         """Takes no more jobs from now on."""
         with connection().pipeline() as pipeline:
             pipeline.hdel(REGISTRY, self.worker)
+            pipeline.incr(self.changes)
+            pipeline.expire(self.changes, FORGET_AFTER)
             for key in self.leases:
                 pipeline.zrem(key, self.worker)
             pipeline.execute()
@@ -102,6 +118,12 @@ class Registration:
 
 def _leases(queues: Iterable[str]) -> list[str]:
     return [leases_key(name) for name in (EVERYBODY, *queues)]
+
+
+def changes_key(place: str) -> str:
+    """The counter of changes of the registrations at this place; it expires when nothing has
+    changed for FORGET_AFTER."""
+    return f"{CHANGES}{place}"
 
 
 def of_this_process(

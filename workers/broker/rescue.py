@@ -18,6 +18,7 @@ from rq.utils import now, utcformat
 from workers.broker import leases
 from workers.broker.connection import connection, script
 from workers.broker.leases import Registration
+from workers.broker.roster import Roster
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +39,16 @@ class Loss:
     failed: int  # jobs that had been in too many crashes
 
 
-def rescue(judge_leases: bool = True) -> list[Loss]:
+def rescue(judge_leases: bool = True, roster: Roster | None = None) -> list[Loss]:
     """Put back the jobs of workers whose process is gone from this machine and, if we may judge
-    that, of workers whose lease is over."""
-    registrations = leases.registered()
-    gone = [one for one in registrations if one.process_is_gone()]
-    silent = leases.over(registrations) if judge_leases and registrations else []
-    losses = [_rescue(one, sure=True) for one in gone]
-    losses += [_rescue(one, sure=False) for one in silent if one not in gone]
+    that, of workers whose lease is over. `roster`: what this process knows of the others from its
+    last look; without it everything is read."""
+    roster = roster or Roster()
+    missed = roster.look(judge_leases)
+    losses = [_rescue(one, sure=True) for one in missed.gone]
+    losses += [_rescue(one, sure=False) for one in missed.silent if one not in missed.gone]
+    if None in losses:  # it wasn't dead after all, or somebody else was first
+        roster.forget()
     return [loss for loss in losses if loss]
 
 
@@ -83,7 +86,7 @@ def _rescue(dead: Registration, sure: bool) -> Loss | None:
     index = f"{RQ_KEY_PREFIX}:worker:{dead.worker}:executions"
     executions = [name.decode() for name in cast(set[bytes], connection().smembers(index))]
     outcome = script("put_back")(
-        keys=[leases.REGISTRY, *dead.leases],
+        keys=[leases.REGISTRY, dead.changes, *dead.leases],
         args=[
             *(RQ_KEY_PREFIX, dead.worker, settings.VELO_MAX_CRASHES, utcformat(noticed)),
             *(dead.entry, int(sure)),

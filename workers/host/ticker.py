@@ -1,6 +1,7 @@
 """A thread that does one thing again and again, whatever happens to it."""
 
 import logging
+import random
 import threading
 from collections.abc import Callable
 
@@ -8,9 +9,14 @@ from django.db import close_old_connections, connections
 
 log = logging.getLogger(__name__)
 
+JITTER = 0.05  # of an interval
+
 
 class Ticker(threading.Thread):
     """Calls `work` every `interval` seconds, from its start until `stop`.
+
+    The second call comes sooner, and each interval is a little longer or shorter: so the tickers of
+    many processes that were started together don't all ask at the same moment.
 
     An error is logged, once until the next success, and the next tick tries again: a database or a
     Redis that is away for a while must not end the thread.
@@ -27,8 +33,10 @@ class Ticker(threading.Thread):
     def run(self) -> None:
         """The thread's work; `start` calls it."""
         self.tick()
-        while not self._ended.wait(self.interval):
+        pause = self.interval * random.random()  # noqa: S311 # nosec B311
+        while not self._ended.wait(pause):
             self.tick()
+            pause = self.interval * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 # nosec B311
         if self._last:
             self._work = self._last
             self.tick()

@@ -15,6 +15,7 @@ from workers.broker import leases, rescue
 from workers.broker.connection import queue
 from workers.broker.enqueue import promote_due
 from workers.broker.names import QUEUE
+from workers.broker.roster import Roster
 from workers.catalog import checking, lifecycle, plan
 from workers.host.ticker import Ticker
 from workers.host.watchdog import Watchdog
@@ -59,6 +60,7 @@ class Life:
         self._row = row
         self._recorder = recorder
         self._watchdog = watchdog
+        self._roster = Roster()
         self._is_registered = threading.Event()
         self._left_nothing = False
 
@@ -160,7 +162,7 @@ class Life:
         """Apart from the lease, which must not wait for any of this."""
         if not self._lease.is_held:
             return
-        self._row.note_losses(rescue.rescue(judge_leases=self._lease.may_judge()))
+        self._row.note_losses(rescue.rescue(self._lease.may_judge(), self._roster))
         self._intake.put_back_strays()
         for name in self._lease.queues:
             promote_due(queue(name))

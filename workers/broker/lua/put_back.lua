@@ -2,7 +2,8 @@
 -- of a dead worker. Each job is put back once, since its execution is gone then; a dead worker's
 -- row in the registry likewise.
 --
--- KEYS    none; or for a dead worker: the registry of workers, and its leases
+-- KEYS    none; or for a dead worker: the registry of workers, the counter of changes at its place, and
+--         its leases
 -- ARGV    1 RQ's key prefix, 2 worker, 3 how many crashes a job may be in, or 0 if this is none,
 --         4 time as RQ writes it in jobs, 5 what the registry says of the worker, 6 1 if it is known
 --         to be dead, otherwise all its leases must be over; then for each job, in the order in which
@@ -21,7 +22,7 @@ if #KEYS > 0 then
   if unknown or redis.call('HGET', KEYS[1], worker) ~= ARGV[5] then
     return {}
   end
-  for number = 2, #KEYS do
+  for number = 3, #KEYS do
     local lease = redis.call('ZSCORE', KEYS[number], worker)
     if ARGV[6] ~= '1' and lease and tonumber(lease) >= seconds + microseconds / 1e6 then
       return {}
@@ -30,7 +31,9 @@ if #KEYS > 0 then
   -- A full memory has to be an error before anything is done; see claim.lua.
   redis.call('HSET', KEYS[1], worker, ARGV[5])
   redis.call('HDEL', KEYS[1], worker)
-  for number = 2, #KEYS do
+  redis.call('INCR', KEYS[2])
+  redis.call('EXPIRE', KEYS[2], 3600)
+  for number = 3, #KEYS do
     redis.call('ZREM', KEYS[number], worker)
     local queue = string.sub(KEYS[number], #'velo:leases:' + 1)
     redis.call('SREM', prefix .. ':workers:' .. queue, key)

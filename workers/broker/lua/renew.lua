@@ -1,6 +1,6 @@
 -- Renews a worker's leases, by the server's clock.
 --
--- KEYS    the registry of workers, and its leases
+-- KEYS    the registry of workers, the counter of changes at its place, and its leases
 -- ARGV    1 worker, 2 what the registry says of it, 3 seconds that a lease lasts, 4 1 to take them
 --         again, 5 seconds after its end until a lease is forgotten
 -- returns 1 renewed in time; 0 renewed, but they were over already; -1 not renewed, they are gone:
@@ -10,10 +10,12 @@ local now = time[1] + time[2] / 1e6
 local outcome = 1
 if ARGV[4] == '1' then
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+  redis.call('INCR', KEYS[2])
+  redis.call('EXPIRE', KEYS[2], ARGV[5])
 elseif redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then
   return -1
 end
-for number = 2, #KEYS do
+for number = 3, #KEYS do
   local lease = redis.call('ZSCORE', KEYS[number], ARGV[1])
   if lease and tonumber(lease) < now then
     outcome = 0
