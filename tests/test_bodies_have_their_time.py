@@ -122,6 +122,33 @@ def test_a_body_has_its_time_and_less_while_the_room_is_full(
     clock.run(test())
 
 
+def test_the_room_may_become_full_while_a_body_is_being_given_up(clock: Clock) -> None:
+    guard = Gate()
+    room = guard.room("/transform")
+    assert guard.enter(room, "192.0.2.1", 2) is None
+
+    async def test() -> None:
+        given_up, go_on = asyncio.Event(), asyncio.Event()
+
+        async def body() -> None:
+            async with room.reading():
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    given_up.set()
+                    await go_on.wait()
+
+        task = asyncio.create_task(body())
+        await clock.pass_by(PATIENCE)
+        assert given_up.is_set()
+        assert guard.enter(room, "192.0.2.2", 2) is not None
+        go_on.set()
+        with pytest.raises(TimeoutError):
+            await task
+
+    clock.run(test())
+
+
 class Client:
     """A connection whose client sends nothing of its body. A fake: Granian's own needs a server."""
 
