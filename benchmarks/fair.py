@@ -26,7 +26,7 @@ SLEEP = 200  # ms a text
 SECONDS = 24.0
 SAMPLE = 0.05  # seconds between two looks at what is in hand
 FIRST, OURS = "greedy", "level"
-TURNS, REAL_CALLERS, REAL_SECONDS = 5, 64, 8.0
+TURNS, REAL_CALLERS, REAL_SECONDS = 3, 64, 8.0
 
 
 def knobs(rule: str) -> dict[str, object]:

@@ -9,7 +9,7 @@ from rq.job import Job, JobStatus
 from rq.registry import ScheduledJobRegistry
 from rq.results import Result
 
-from tests.jobs import claim, enqueue, live, server_time
+from tests.jobs import admitted, claim, enqueue, server_time
 from tests.letters import Letters, answer, work
 from tests.waiting import eventually
 from workers.broker import enqueue as broker
@@ -34,9 +34,9 @@ def off(one: Clock) -> float:
 
 def let_in(*given: tuple[str, float]) -> list[Job]:
     """Each text is enqueued with the seconds for which its caller waits."""
-    live("a test")
     new = [NewJob(QUEUE, text, text, seconds) for text, seconds in given]
-    assert broker.enqueue(QUEUE, new).admitted == len(new)
+    with admitted():
+        assert broker.enqueue(QUEUE, new).admitted == len(new)
     return [Job.fetch(job.id, connection(), JSONSerializer) for job in new]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.jobs import live
+from tests.jobs import admitted
 from tests.letters import Letters, work
 from tests.rows import a_model, a_version
 from workers.broker import enqueue as broker
@@ -22,9 +22,9 @@ def model(letters: Letters, settings: pytest.MonkeyPatch) -> ServedModel:
 
 def let_in(label: str, count: int) -> None:
     """Inputs that name their version."""
-    live("a test", label)
     jobs = [NewJob(label, label, label, 30) for _ in range(count)]
-    assert broker.enqueue(label, jobs).admitted == count
+    with admitted(label):
+        assert broker.enqueue(label, jobs).admitted == count
 
 
 @pytest.mark.parametrize("busy", ["1", "2", "3"])

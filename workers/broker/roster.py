@@ -12,8 +12,10 @@ from workers.broker.names import EVERYBODY, leases_key
 from workers.host import machine
 
 EXPIRED_AT_MOST = 100  # in one look; the next look finds the rest
-# By all workers together. Each reads the whole registry so seldom that all of them do it so often.
-FULL_LOOKS_A_SECOND = 4
+# By all workers together: each asks Redis the more seldom the more workers there are, since it is
+# enough that one of them sees a death. Up to ASK_ALWAYS workers each asks at every look.
+ASK_ALWAYS, LOOKS_A_SECOND = 100, 200
+FULL_LOOKS_A_SECOND = 4  # likewise; that read the whole registry
 
 
 @dataclass(frozen=True)
@@ -27,24 +29,34 @@ class Missed:
 class Roster:
     """What one process knows of the registry.
 
-    Each look asks only whose lease is over, and whether a registration at this place has changed;
-    the whole registry is read when one has, or after a while that grows with the number of
-    workers. Only then a worker is found whose lease has vanished, or that an older Velo has
-    registered, which counts no changes: by one of the workers within a second. What is found here
-    may be out of date; put_back.lua looks again.
+    A look asks only whose lease is over, and whether a registration at this place has changed. The
+    whole registry is read when one has, or after a while that grows with the number of workers.
+    Only then a worker is found whose lease has vanished, or whose registration an older Velo has
+    changed, which counts no changes: by one of the workers within a second. What is found here may
+    be out of date; put_back.lua looks again.
     """
 
     def __init__(self) -> None:
         self._seen: tuple[bytes, int] | None = None  # the counter, and how many are registered
         self._here: list[Registration] = []
-        self._read_again = 0.0  # when, on the monotonic clock
+        self._ask_again = self._read_again = 0.0  # when, on the monotonic clock
 
     def forget(self) -> None:
         """What is known is out of date."""
         self._seen = None
+        self._ask_again = 0.0
 
     def look(self, judge_leases: bool) -> Missed:
-        """One round trip, unless there is something to see. Raises RedisError."""
+        """One round trip, or none, unless there is something to see. Raises RedisError."""
+        asks = time.monotonic() >= self._ask_again
+        expired = self._ask(judge_leases) if asks else []
+        return Missed(
+            gone=[one for one in self._here if one.process_is_gone()],
+            silent=leases.over(expired) if expired else [],
+        )
+
+    def _ask(self, judge_leases: bool) -> list[Registration]:
+        """Renew what is known of this place; returns whose lease may be over, if that is asked."""
         place = machine.place()
         counter, count, *pairs = cast(
             list[Any],
@@ -62,10 +74,11 @@ class Roster:
             expired = everybody = leases.registered()
             self._here = [one for one in everybody if one.is_at(place)]
             self._seen = counter, count
-            chance = random.uniform(0.5, 1.5)  # noqa: S311 # nosec B311 # no secret
-            self._read_again = time.monotonic() + chance * count / FULL_LOOKS_A_SECOND
-        suspected = [one for one in expired if one.is_readable()] if judge_leases else []
-        return Missed(
-            gone=[one for one in self._here if one.process_is_gone()],
-            silent=leases.over(suspected) if suspected else [],
-        )
+            self._read_again = _after(count / FULL_LOOKS_A_SECOND)
+        self._ask_again = _after(count / LOOKS_A_SECOND) if count > ASK_ALWAYS else 0.0
+        return [one for one in expired if one.is_readable()] if judge_leases else []
+
+
+def _after(seconds: float) -> float:
+    """When about so much time has passed, on the monotonic clock."""
+    return time.monotonic() + seconds * random.uniform(0.5, 1.5)  # noqa: S311 # nosec B311 # no secret
