@@ -2,10 +2,10 @@
 
 `python -m benchmarks.liveness` registers 1,000 workers on 100 machines in a Valkey of its own, and
 asks it what their calls take of its processor and its network. A few threads make the calls of 200
-workers at their real rate, and what those use is multiplied by five: renewing the leases, and the
-looks at the others, most of which ask nothing where workers are many. A look that reads everything is measured alone, and multiplied: once a look of
-each worker, as before; and as often as all workers together do it now. Writes liveness.json and
-liveness.md into var/benchmarks.
+workers at their real rate, and what they use is multiplied by five: renewing the leases, and the
+looks at the others, most of which ask nothing where workers are many. A look that reads everything
+is measured alone, and multiplied: once a look of each worker, as before; and as often as all
+workers together do it now. Writes liveness.json and liveness.md into var/benchmarks.
 """
 
 import json

@@ -93,6 +93,21 @@ def test_what_has_changed_elsewhere_is_not_read(known: Roster, reads: list[None]
     assert reads == []
 
 
+def test_where_workers_are_many_nothing_is_read_because_others_come_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, known: Roster, reads: list[None]
+) -> None:
+    monkeypatch.setattr(roster, "ASK_ALWAYS", 1)
+    monkeypatch.setattr(roster, "LOOKS_A_SECOND", 1e9)
+    known.look(True)
+    reads.clear()
+    register(registration("third", place=ELSEWHERE))
+    known.look(True)
+    assert reads == []
+    register(registration("fourth"))
+    known.look(True)
+    assert len(reads) == 1
+
+
 def counter() -> int:
     return int(connection().get(leases.changes_key(machine.place())) or 0)
 

@@ -37,7 +37,8 @@ class Roster:
     """
 
     def __init__(self) -> None:
-        self._seen: tuple[bytes, int] | None = None  # the counter, and how many are registered
+        # The counter, and how many are registered, if they are few.
+        self._seen: tuple[bytes, int] | None = None
         self._here: list[Registration] = []
         self._ask_again = self._read_again = 0.0  # when, on the monotonic clock
 
@@ -70,10 +71,12 @@ class Roster:
             Registration(worker.decode(), entry.decode())
             for worker, entry in zip(pairs[::2], pairs[1::2], strict=True)
         ]
-        if (counter, count) != self._seen or time.monotonic() > self._read_again:
+        # An older Velo's workers come without being counted; many come and go elsewhere.
+        seen = counter, min(count, ASK_ALWAYS + 1)
+        if seen != self._seen or time.monotonic() > self._read_again:
             expired = everybody = leases.registered()
             self._here = [one for one in everybody if one.is_at(place)]
-            self._seen = counter, count
+            self._seen = seen
             self._read_again = _after(count / FULL_LOOKS_A_SECOND)
         self._ask_again = _after(count / LOOKS_A_SECOND) if count > ASK_ALWAYS else 0.0
         return [one for one in expired if one.is_readable()] if judge_leases else []
