@@ -94,6 +94,7 @@ def test_each_queue_has_a_share_of_its_own() -> None:
     wait(4, A)
     wait(4, B)
     assert take("both", A, B) == 2 + 4
+    assert (queue(A).count, queue(B).count) == (2, 0)
 
 
 def test_what_is_in_hand_of_one_queue_counts_for_all() -> None:
@@ -109,10 +110,10 @@ def test_what_is_in_hand_of_one_queue_counts_for_all() -> None:
 
 def test_a_full_hand_brings_no_background_forward(four: None) -> None:
     wait(8)
-    wait(1, lane=Lane.BACKGROUND)
+    wait(20, lane=Lane.BACKGROUND)
     assert take("w0") == 2
     assert take("w0", ahead=True) == 0
-    assert connection().llen(lane_key(A, Lane.BACKGROUND)) == 1
+    assert connection().llen(lane_key(A, Lane.BACKGROUND)) == 20
 
 
 def test_the_background_is_shared_too(four: None) -> None:
