@@ -111,7 +111,7 @@ def measure() -> dict[str, Any]:
         one.renew(create=True)
     # This process is on one of the machines, as far as the rosters can see.
     here = all_of_them[0]
-    machine.place = lambda: json.loads(here.entry)["place"]  # type: ignore[assignment]
+    machine.place = lambda: json.loads(here.entry)["place"]
     settings.VELO_LEASE = 3600  # they aren't renewed while the others are measured
     for one in all_of_them:
         one.renew()

@@ -50,4 +50,4 @@ def script(name: str) -> Script:
     return connection.connection().register_script(source)
 
 
-connection.script = script  # type: ignore[assignment]
+connection.script = script

@@ -12,8 +12,8 @@ from workers.broker.names import EVERYBODY, leases_key
 from workers.host import machine
 
 EXPIRED_AT_MOST = 100  # in one look; the next look finds the rest
-# By all workers together: each asks Redis the more seldom the more workers there are, since it is
-# enough that one of them sees a death. Up to ASK_ALWAYS workers each asks at every look.
+# By all workers together: each asks Redis the more seldom the more workers there are, since a
+# death that one sees is seen. Up to ASK_ALWAYS workers each asks at every look.
 ASK_ALWAYS, LOOKS_A_SECOND = 100, 200
 FULL_LOOKS_A_SECOND = 4  # likewise; that read the whole registry
 
@@ -30,7 +30,7 @@ class Roster:
     """What one process knows of the registry.
 
     A look asks only whose lease is over, and whether a registration at this place has changed. The
-    whole registry is read when one has, or after a while that grows with the number of workers.
+    whole registry is read after such a change, or after a while that grows with the number of workers.
     Only then a worker is found whose lease has vanished, or whose registration an older Velo has
     changed, which counts no changes: by one of the workers within a second. What is found here may
     be out of date; put_back.lua looks again.
@@ -83,5 +83,5 @@ class Roster:
 
 
 def _after(seconds: float) -> float:
-    """When about so much time has passed, on the monotonic clock."""
+    """About so long from now, on the monotonic clock."""
     return time.monotonic() + seconds * random.uniform(0.5, 1.5)  # noqa: S311 # nosec B311 # no secret

@@ -1,8 +1,8 @@
 -- What a worker must know of the others at each look, however many there are.
 --
 -- KEYS    the registry of workers, the leases of all workers, the counter of changes at this place
--- ARGV    1 how many expired leases at most; the last that expired come first, since long expired ones
---         may be nobody's
+-- ARGV    1 how many expired leases at most; the last that expired come first, since leases that
+--         expired long ago may be nobody's
 -- returns the counter, how many are registered, then for each worker whose lease is over and that is
 --         registered: its name, and what the registry says of it
 local time = redis.call('TIME')
