@@ -24,8 +24,9 @@ from inference.errors import (
     QueueAway,
     QueueFull,
 )
-from inference.exchange import Ended, Lost, Outcome, Refused, Stranded, exchange
+from inference.exchange import exchange
 from inference.routing import routes
+from inference.waiting import Ended, Lost, Outcome, Refused, Stranded
 from workers.broker.connection import must_be_writable
 from workers.broker.enqueue import NewJob, live_workers, withdraw
 from workers.broker.wire import JSONSerializer

@@ -14,9 +14,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
-from itertools import chain, count
+from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import uuid4
@@ -25,10 +25,12 @@ from redis.exceptions import RedisError
 from rq.job import Job
 from rq.results import Result
 
+from inference.waiting import Call, Ended, Lost, Outcome, Refused, Request, Stranded
 from workers.broker.clock import clock
 from workers.broker.connection import connection
-from workers.broker.enqueue import ENQUEUE_AT_MOST, Load, NewJob, enqueue, withdraw
+from workers.broker.enqueue import ENQUEUE_AT_MOST, NewJob, enqueue, withdraw
 from workers.broker.names import leases_key
+from workers.broker.wire import RETRIED
 
 log = logging.getLogger(__name__)
 
@@ -36,92 +38,6 @@ WATCH = 1000  # milliseconds that one look at the results lasts at most
 MISS = 1.0  # seconds between two looks whether Redis still has the jobs, and workers for them
 COPIES = 64  # shadows' copies that may wait for one version; further copies are dropped
 RETRY = 0.2  # seconds between two tries to reach a Redis that is away
-SUCCESSFUL = str(Result.Type.SUCCESSFUL.value).encode()
-RETRIED = str(Result.Type.RETRIED.value).encode()
-
-
-@dataclass(frozen=True)
-class Refused:
-    """There was no room, or nobody to do it."""
-
-    load: Load
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A worker has had the job: the last entry of its result stream."""
-
-    fields: dict[bytes, bytes]
-
-    @property
-    def succeeded(self) -> bool:
-        return self.fields.get(b"type") == SUCCESSFUL
-
-
-@dataclass(frozen=True)
-class Lost:
-    """Redis has lost the job, twice."""
-
-
-@dataclass(frozen=True)
-class Stranded:
-    """Nobody serves its queue any more; the job was withdrawn."""
-
-    crashes: int  # of workers that had it
-
-
-Outcome = Refused | Ended | Lost | Stranded
-
-
-class Call:
-    """One job of a request, and what became of it."""
-
-    def __init__(self, job: NewJob, request: "Request") -> None:
-        self.job = job
-        self.request = request
-        self.enqueued = False  # Redis has said so
-        self.again = False  # it has been lost once
-        self.seen: Any = "0-0"  # the last entry of its result stream
-        self.outcome: Outcome | Exception | None = None
-
-    @property
-    def is_copy(self) -> bool:
-        """Whether this is a shadow's copy, for which no caller waits."""
-        return self.job.compare is not None
-
-
-class Request:
-    """The jobs of one caller, who waits for all of them at a time."""
-
-    def __init__(self, jobs: Sequence[NewJob], elsewhere: Callable[[], bool] | None = None) -> None:
-        self.elsewhere = elsewhere  # whether its caller has another version to ask
-        self.until = time.monotonic() + jobs[0].seconds
-        self.calls = [Call(job, self) for job in jobs]
-        # Two threads end calls. The next number of a counter is taken in one step.
-        self._ended = count(1)
-        self._woken = count()
-        # A bare lock, since every request needs one: an Event is built of three.
-        self._over = threading.Lock()
-        self._over.acquire()
-
-    def end(self, call: Call, outcome: Outcome | Exception) -> None:
-        """Once for each call. Wakes the caller after the last call, or if a call didn't succeed."""
-        call.outcome = outcome
-        done = next(self._ended) == len(self.calls)
-        succeeded = isinstance(outcome, Ended) and outcome.succeeded
-        if (done or not succeeded) and next(self._woken) == 0:
-            self._over.release()
-
-    def wait(self) -> list[Outcome | None]:
-        """Of each job, in their order. None: not known when the time was over, or when another job
-        didn't succeed."""
-        self._over.acquire(timeout=max(0.0, self.until - time.monotonic()))
-        outcomes: list[Outcome | None] = []
-        for call in self.calls:
-            if isinstance(call.outcome, Exception):
-                raise call.outcome
-            outcomes.append(call.outcome)
-        return outcomes
 
 
 class Exchange:

@@ -12,7 +12,8 @@ from rq.job import Job
 from rq.results import Result
 
 from inference import dispatch, exchange
-from inference.exchange import Ended, Exchange, Lost, Refused, Stranded
+from inference.exchange import Exchange
+from inference.waiting import Ended, Lost, Refused, Stranded
 from tests import answering
 from tests.jobs import live
 from tests.waiting import eventually

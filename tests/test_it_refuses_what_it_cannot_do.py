@@ -23,7 +23,8 @@ from rq.registry import FailedJobRegistry
 from rq.serializers import DefaultSerializer
 
 from inference import dispatch
-from inference.exchange import Ended, Exchange
+from inference.exchange import Exchange
+from inference.waiting import Ended
 from tests.answering import lose, model, plan_of, publish, waiting
 from tests.jobs import enqueue
 from tests.stack import stack

@@ -7,6 +7,11 @@ from typing import Any
 
 import orjson
 from rq import serializers
+from rq.results import Result
+
+# The type of an entry in a job's stream of results, as Redis has it.
+SUCCESSFUL = str(Result.Type.SUCCESSFUL.value).encode()
+RETRIED = str(Result.Type.RETRIED.value).encode()
 
 
 class JSONSerializer:
