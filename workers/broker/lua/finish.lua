@@ -2,7 +2,7 @@
 --
 -- ARGV    1 RQ's key prefix, 2 worker, 3 time as RQ writes it in jobs, 4 the same in Unix seconds,
 --         5 seconds the worker has worked on them, then for each job: id, execution id, queue,
---         result_ttl, when it was started in Unix seconds, answer in base64
+--         result_ttl, when it was started in Unix seconds, answer in base64 (see wire.pack)
 -- returns for each job: 1 written; 0 not, the job isn't this worker's any more (fencing: it was given to
 --         another worker, answered or deleted); 2 not, other jobs depend on this job
 local prefix, worker, time_text = ARGV[1], ARGV[2], ARGV[3]
@@ -34,9 +34,16 @@ local function finish(id, execution_id, queue, ttl, started, answer)
     return 0
   end
   redis.call('HSET', key, 'status', 'finished', 'ended_at', time_text, 'last_heartbeat', time_text)
-  redis.call('XADD', results, 'MAXLEN', '~', 10, '*', 'type', 1, 'worker_name', worker,
+  -- A new stream holds 4 KB in reserve for entries to come. Its copy doesn't.
+  local first = redis.call('EXISTS', results) == 0
+  local stream = first and results .. ':new' or results
+  redis.call('XADD', stream, 'MAXLEN', '~', 10, '*', 'type', 1, 'worker_name', worker,
     'return_value', answer, 'execution_id', execution_id, 'execution_started_at', started,
     'execution_ended_at', ARGV[4])
+  if first then
+    redis.call('COPY', stream, results)
+    redis.call('DEL', stream)
+  end
   if ttl < 0 then
     redis.call('ZADD', prefix .. ':finished:' .. queue, '+inf', id)
   else
