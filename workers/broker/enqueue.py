@@ -26,19 +26,6 @@ from workers.jobs import INFER
 PROMOTE_AT_MOST = 1000
 ENQUEUE_AT_MOST = 256  # in one step, unless a single group has more
 HEAVY = 20_000  # bytes of a job; claims.HEAVY_AT_MOST bounds how many a worker takes at a time
-UNSET = dict.fromkeys(
-    (
-        "started_at",
-        "ended_at",
-        "last_heartbeat",
-        "worker_name",
-        "group_id",
-        "success_callback_name",
-        "failure_callback_name",
-        "stopped_callback_name",
-    ),
-    "",
-)  # what RQ writes as empty into every new job
 
 
 @dataclass(frozen=True)
@@ -96,7 +83,8 @@ def enqueue(
     waits, so that each request can be answered by an idle server.
 
     One round trip and one step in Redis, whatever their number. `bell`: a stream that gets an
-    entry and so wakes its readers. The fields are the fields that RQ's `enqueue_call` writes.
+    entry and so wakes its readers. The fields are the fields that RQ's `enqueue_call` writes,
+    but for the empty fields, which RQ doesn't miss.
     """
     [lane] = {job.lane for job in jobs}
     now = utcformat(rq_now())
@@ -108,7 +96,6 @@ def enqueue(
         "timeout": settings.VELO_JOB_TIMEOUT,
         "result_ttl": settings.VELO_RESULT_TTL,
         "failure_ttl": settings.VELO_FAILURE_TTL,
-        **UNSET,
     }
     if settings.VELO_RETRY_MAX:
         fields["retries_left"] = settings.VELO_RETRY_MAX
