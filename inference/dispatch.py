@@ -29,7 +29,7 @@ from inference.routing import routes
 from inference.waiting import Ended, Lost, Outcome, Refused, Stranded
 from workers.broker.connection import must_be_writable
 from workers.broker.enqueue import NewJob, live_workers, withdraw
-from workers.broker.wire import JSONSerializer
+from workers.broker.wire import JSONSerializer, unpack
 from workers.catalog.plan import Plan
 from workers.predictors import KINDS, InputError
 from workers.values.prediction import Prediction
@@ -158,9 +158,7 @@ def _predictions(asking: Asking, seconds: float) -> list[Prediction]:
             f"No answer within {seconds:g} s. {what} "
             "Try again when fewer requests wait, or add workers."
         )
-    return [
-        Prediction(**JSONSerializer.loads(b64decode(one.fields[b"return_value"]))) for one in ended
-    ]
+    return [Prediction(**unpack(b64decode(one.fields[b"return_value"]))) for one in ended]
 
 
 def _failure(job_id: str, outcome: Ended | Lost) -> APIError | None:

@@ -13,7 +13,7 @@ from inference.routing import routes
 from tests.jobs import register
 from workers.broker import leases
 from workers.broker.connection import connection, queue
-from workers.broker.wire import JSONSerializer
+from workers.broker.wire import JSONSerializer, pack
 from workers.catalog import plan
 from workers.catalog.plan import Plan, PlannedModel, PlannedVersion
 from workers.values.prediction import Prediction
@@ -73,15 +73,28 @@ def prediction(output: Any, label: str) -> Prediction:
     return Prediction(output, label, "by hand", 3, False, 0.001, 0.01)
 
 
-def write(job_id: str, value: Any, kind: Result.Type = Result.Type.SUCCESSFUL) -> None:
+class Packing(JSONSerializer):
+    """Writes vectors as numbers, as workers do; its parent writes JSON, as older workers do."""
+
+    dumps = staticmethod(pack)
+
+
+def write(
+    job_id: str,
+    value: Any,
+    kind: Result.Type = Result.Type.SUCCESSFUL,
+    serializer: type[JSONSerializer] = Packing,
+) -> None:
     """As a worker does."""
-    result = Result(job_id, kind, connection(), return_value=value, serializer=JSONSerializer)
+    result = Result(job_id, kind, connection(), return_value=value, serializer=serializer)
     result.save(ttl=60)
 
 
 @contextmanager
 def answering(
-    labels: list[str], answer: Callable[[str, Any], Any] = lambda label, data: [0.6, 0.8]
+    labels: list[str],
+    answer: Callable[[str, Any], Any] = lambda label, data: [0.6, 0.8],
+    serializer: type[JSONSerializer] = Packing,
 ) -> Iterator[list[tuple[str, list[Any]]]]:
     """A thread that answers what these queues get, as workers would; and what it has got."""
     got: list[tuple[str, list[Any]]] = []
@@ -93,7 +106,8 @@ def answering(
                 while job_id := connection().lpop(queue(label).key):
                     found = arguments(job_id.decode())
                     got.append((label, found))
-                    write(job_id.decode(), asdict(prediction(answer(label, found[0]), label)))
+                    value = asdict(prediction(answer(label, found[0]), label))
+                    write(job_id.decode(), value, serializer=serializer)
             over.wait(0.002)
 
     thread = threading.Thread(target=work)

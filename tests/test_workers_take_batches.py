@@ -352,6 +352,8 @@ def states(run: Any, model: Letters) -> list[dict[str, Any]]:
 
 
 def test_enqueue_writes_what_stock_rq_writes(settings: Any) -> None:
+    """But for the fields that are empty."""
+
     def by_us() -> str:
         return enqueue("text").id
 
@@ -367,7 +369,7 @@ def test_enqueue_writes_what_stock_rq_writes(settings: Any) -> None:
                 result_ttl=settings.VELO_RESULT_TTL,
                 failure_ttl=settings.VELO_FAILURE_TTL,
                 description="infer: text",
-                meta={"enqueued": 1.0, "deadline": 31.0},
+                meta={"enqueued": 1.0, "deadline": 31.0, "f4": 1},
             )
             .id
         )
@@ -376,13 +378,14 @@ def test_enqueue_writes_what_stock_rq_writes(settings: Any) -> None:
         connection().flushall()
         job_id = put()
         found = {normal(k).replace(job_id, "job"): normal(v) for k, v in dump().items()}
-        found["rq:job:job"][1]["meta"] = sorted(json.loads(found["rq:job:job"][1]["meta"]))
+        fields = {name: value for name, value in found["rq:job:job"][1].items() if value}
+        found["rq:job:job"][1] = fields | {"meta": sorted(json.loads(fields["meta"]))}
         found["rq:queue:default"][1] = [job_id == one for one in found["rq:queue:default"][1]]
         return found
 
     ours, theirs = written(by_us), written(by_stock)
     assert ours == theirs
-    assert len(ours["rq:job:job"][1]) >= 20
+    assert len(ours["rq:job:job"][1]) >= 13
 
 
 def test_field_by_field_as_stock_rq_does_it(

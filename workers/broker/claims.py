@@ -19,7 +19,7 @@ from rq.utils import now, str_to_date, utcformat
 from workers.broker.clock import clock
 from workers.broker.connection import script
 from workers.broker.names import EVERYBODY, leases_key
-from workers.broker.wire import JSONSerializer
+from workers.broker.wire import JSONSerializer, pack
 from workers.jobs import INFER
 
 HEAVY_AT_MOST = 256_000  # bytes of heavy jobs (see enqueue.HEAVY) that are claimed at a time
@@ -57,6 +57,12 @@ class Claim:
     def enqueued_at(self) -> datetime | None:
         """UTC; None if the job says nothing of it."""
         return str_to_date(self.enqueued) if self.enqueued else None
+
+    @property
+    def takes_floats(self) -> bool:
+        """Whether the job says that its reader knows packed answers; see `wire.pack`. A web process
+        of an older version, and a job that RQ's own tools have made, don't."""
+        return bool(self.meta.get("f4"))
 
     def question(self) -> "Question | None":
         """What a model is asked; None for any other job, which is RQ's to run."""
@@ -153,7 +159,8 @@ def finish(connection: Redis, worker: str, answers: Sequence[Answer], seconds: f
     for answer in answers:
         claimed = answer.claim
         args += (claimed.job_id, claimed.execution_id, claimed.queue, answer.ttl)
-        args += (claimed.started_at.timestamp(), b64encode(JSONSerializer.dumps(answer.value)))
+        write = pack if claimed.takes_floats else JSONSerializer.dumps
+        args += (claimed.started_at.timestamp(), b64encode(write(answer.value)))
     return cast(list[int], script("finish")(args=args, client=connection))
 
 

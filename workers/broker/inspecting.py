@@ -18,6 +18,7 @@ from rq.utils import str_to_date
 from workers.broker.clock import clock
 from workers.broker.connection import connection
 from workers.broker.names import leases_key
+from workers.broker.wire import JSONSerializer
 
 ATTEMPTS = 10  # that RQ keeps of a job
 MOST_BYTES = 4 * 2**20  # of a call or an answer, unpacked
@@ -238,7 +239,7 @@ def _answer(value: bytes | None) -> Any:
     if value is None:
         return None
     try:
-        return orjson.loads(b64decode(value))
+        return JSONSerializer.loads(b64decode(value))
     except ValueError:
         return UNREADABLE
 

@@ -21,6 +21,7 @@ from workers.values.figures import BatchFigures
 from workers.values.prediction import Prediction
 
 TIMES_KEPT = 1000
+MICROSECONDS = 6  # decimals of a time that is sent
 Raised = tuple[type[BaseException], BaseException, TracebackType | None]
 Guard = Callable[[], AbstractContextManager[object]]
 
@@ -148,8 +149,8 @@ class Runner:
             worker=self._worker,
             tokens=output.encoded.tokens,
             truncated=output.encoded.truncated,
-            queue_time=queue_time,
-            model_time=output.seconds,
+            queue_time=round(queue_time, MICROSECONDS),
+            model_time=round(output.seconds, MICROSECONDS),
         )
 
     def times(self) -> tuple[int, float]:

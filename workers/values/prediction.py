@@ -8,7 +8,7 @@ from typing import Any
 class Prediction:
     """The answer to one input, as it crosses from worker to web."""
 
-    output: Any  # JSON; an embedding is a numpy array of float32 until it is serialized
+    output: Any  # JSON; an embedding is a numpy array of float32
     model_version: str  # "name@version"
     worker: str  # its id
     tokens: int  # that the model read

@@ -27,7 +27,9 @@ end
 
 local function enqueue(i)
   local key = ARGV[1] .. ':job:' .. ARGV[i]
-  local meta = string.format('{"enqueued":%.6f,"deadline":%.6f}', now, now + ARGV[i + 3])
+  -- "f4": its reader takes float32 (see wire.pack). Four decimals, since a job whose fields have at most
+  -- 64 bytes each takes half the memory in Redis.
+  local meta = string.format('{"enqueued":%.4f,"deadline":%.4f,"f4":1}', now, now + ARGV[i + 3])
   redis.call('HSET', key, 'data', ARGV[i + 1], 'description', ARGV[i + 2], 'meta', meta,
     'ttl', ARGV[i + 5], unpack(ARGV, 4, first - 1))
   if ARGV[i + 4] ~= '0' then
