@@ -27,6 +27,7 @@ from rq.results import Result
 
 from inference.waiting import Call, Ended, Lost, Outcome, Refused, Request, Stranded
 from workers.broker.clock import clock
+from workers.broker.collected import Collected
 from workers.broker.connection import connection
 from workers.broker.enqueue import ENQUEUE_AT_MOST, NewJob, enqueue, withdraw
 from workers.broker.names import leases_key
@@ -41,7 +42,7 @@ RETRY = 0.2  # seconds between two tries to reach a Redis that is away
 
 
 class Exchange:
-    """Starts its two threads; they end with the process, or when it is closed."""
+    """Starts its threads; they end with the process, or when it is closed."""
 
     def __init__(self) -> None:
         # What is let in together or not at all. None: the exchange is closed.
@@ -56,6 +57,7 @@ class Exchange:
         # has seen, so that it can't miss an entry.
         self._bell = f"velo:bell:{uuid4().hex}"
         self._closed = False
+        self._collected = Collected()
         self._threads = [
             threading.Thread(target=work, name=name, daemon=True)
             for name, work in (("enqueue", self._enqueue), ("collect", self._collect))
@@ -96,13 +98,14 @@ class Exchange:
             self._left.put(Request([copy]).calls)
 
     def close(self) -> None:
-        """End both threads. Nobody may ask from now on, or wait for an answer."""
+        """End the threads. Nobody may ask from now on, or wait for an answer."""
         self._closed = True
         self._left.put(None)
         with self._lock:
             self._lock.notify()
         for thread in self._threads:
             thread.join()
+        self._collected.close()
 
     def refuse(self, reason: Exception) -> None:
         """Raise `reason` in all who wait, and in all who ask from now on: this process ends."""
@@ -208,7 +211,9 @@ class Exchange:
             call.seen = entry
             # A job that is to be tried again writes RETRIED, and goes on.
             if fields.get(b"type") != RETRIED:
-                self._end([call], Ended(fields))
+                ended = Ended(fields)
+                if self._end([call], ended) and ended.succeeded:
+                    self._collected.add(call.job)
 
     def _look_for_missing(self, calls: dict[str, Call]) -> None:
         """See what has become of jobs of which nothing is heard."""
@@ -270,10 +275,14 @@ class Exchange:
             log.error("the exchange with the queue failed", exc_info=error)
         self._end(calls, error)
 
-    def _end(self, calls: Iterable[Call], outcome: Outcome | Exception) -> None:
+    def _end(self, calls: Iterable[Call], outcome: Outcome | Exception) -> int:
+        """For how many of them a caller still waited."""
+        waited = 0
         for call in calls:
             if self._open.pop(call.job.id, None):
                 call.request.end(call, outcome)
+                waited += 1
+        return waited
 
 
 @cache

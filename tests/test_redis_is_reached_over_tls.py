@@ -101,7 +101,7 @@ def test_all_of_velo_goes_through_it(tmp_path: Path, port: int, certificate: Pat
         assert velo.transform("a text").status == 200
         assert velo.get("/stat").json["queue_length"] == 0
         seen_by_django_rq = velo.manage("rqstats", "--json")
-        assert '"finished_jobs": 1' in seen_by_django_rq.stdout, seen_by_django_rq.stderr
+        assert '"workers": 1' in seen_by_django_rq.stdout, seen_by_django_rq.stderr
         assert PASSWORD not in velo.output()
         assert not (tmp_path / "valkey.sock").exists()
 

@@ -192,4 +192,3 @@ def test_other_commands_find_the_running_valkey(tmp_path: Path) -> None:
         stats = velo.manage("rqstats", "--json")
         assert stats.returncode == 0, stats.stderr
         assert '"workers": 1' in stats.stdout
-        assert '"finished_jobs": 1' in stats.stdout
