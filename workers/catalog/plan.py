@@ -83,6 +83,15 @@ class Plan:
         model = self.models.get(wanted.model)
         return model.versions.get(wanted.version) if model else None
 
+    def has_pending(self) -> bool:
+        """Whether a version is being activated."""
+        return any(model.target for model in self.models.values())
+
+    def has_checks(self) -> bool:
+        """Whether a version is checked, or waits for its check."""
+        found = (one for model in self.models.values() for one in model.versions.values())
+        return any(one.state == ModelVersion.State.CHECKING for one in found)
+
     def to_json(self) -> str:
         """The form in which Redis holds it. Equal plans give equal strings."""
         return json.dumps(asdict(self), sort_keys=True)

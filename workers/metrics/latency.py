@@ -4,7 +4,6 @@ Every process, web or worker, has one Recorder; all write into the same rows, so
 the truth about the whole system.
 """
 
-import logging
 import threading
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,10 +17,8 @@ from django.utils import timezone
 
 from workers.broker.connection import connection
 from workers.metrics.shadowing import Comparisons
-from workers.models import LatencySample, ModelVersion, prune
+from workers.models import LatencySample, ModelVersion
 from workers.values.histogram import Histogram
-
-log = logging.getLogger(__name__)
 
 RESPONSES_KEY = "velo:response-times"
 RESPONSES_KEPT = 1000
@@ -58,7 +55,6 @@ class Recorder:
         self._responses: list[float] = []
         self._version_ids: dict[str, int] = {}
         self.comparisons = Comparisons()
-        self._pruned_on = timezone.now().date()
 
     def record(self, stage: LatencySample.Stage, label: str, *durations: float) -> None:
         """Each of `durations` in seconds."""
@@ -101,10 +97,6 @@ class Recorder:
             self._keep(pending)
             raise
         self._keep(unknown)
-        today = timezone.now().date()
-        if today != self._pruned_on:
-            log.info("pruned: %s", prune())
-            self._pruned_on = today
 
     def _store(self, pending: dict[Key, Measured]) -> dict[Key, Measured]:
         """Returns what belongs to versions that aren't registered yet: theirs is the worker that

@@ -23,6 +23,7 @@ from workers.metrics.latency import Recorder
 from workers.models import Worker
 from workers.predictors import ModelError
 from workers.runtime.fleet import Fleet
+from workers.runtime.housekeeping import Housekeeper
 from workers.runtime.intake import Intake
 from workers.runtime.lease import Lease
 from workers.runtime.row import Row
@@ -61,6 +62,7 @@ class Life:
         self._recorder = recorder
         self._watchdog = watchdog
         self._roster = Roster()
+        self._housekeeper = Housekeeper()
         self._is_registered = threading.Event()
         self._left_nothing = False
 
@@ -78,6 +80,7 @@ class Life:
         Raises SystemExit where the worker can't start.
         """
         row = Ticker("worker row", BEAT, self._tell_database)
+        housekeeping = Ticker("worker housekeeping", BEAT, self._housekeeper.tick)
         tickers = [
             Ticker("worker lease", LEASE_BEAT, self._renew_lease),
             Ticker("worker rescue", LEASE_BEAT, self._rescue),
@@ -87,6 +90,7 @@ class Life:
         end = Worker.State.STOPPED, ""
         try:
             row.start()
+            housekeeping.start()
             self._row.note_losses(rescue.rescue(judge_leases=False))
             self._begin()
             self._row.note_losses(rescue.rescue_namesake(self._worker))
@@ -104,6 +108,7 @@ class Life:
             for ticker in reversed(tickers):
                 ticker.stop(within=LAST_BEAT)
             self._watchdog.rest()
+            housekeeping.stop(last=self._housekeeper.resign, within=0)  # beside what follows
             if self._left_nothing:  # otherwise others find that we are gone
                 self._lease.give_back()
             if not row.stop(last=partial(self._tell_end, *end), within=LAST_BEAT):
@@ -170,12 +175,16 @@ class Life:
     def _tell_database(self) -> None:
         self._row.write()
         self._recorder.flush()
-        lifecycle.give_up_silent_checks()
-        if self._is_registered.is_set() and QUEUE in self._lease.queues:
+        known = self._fleet.plan
+        if known and known.has_pending():
+            lifecycle.conclude()  # it may have waited for nothing but this row
+        if known and known.has_checks() and self._takes_checks():
             checking.take_up()
-        lifecycle.conclude()
-        plan.publish()
+
+    def _takes_checks(self) -> bool:
+        return self._is_registered.is_set() and QUEUE in self._lease.queues
 
     def _tell_end(self, state: Worker.State, note: str) -> None:
-        self._tell_database()
+        self._row.write()
+        self._recorder.flush()
         self._row.write_end(state, note)

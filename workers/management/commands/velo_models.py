@@ -147,7 +147,7 @@ class Command(BaseCommand):
             return
 
         def state() -> tuple[str, bool]:
-            lifecycle.conclude()  # as every worker does: there may be none
+            lifecycle.conclude()  # as a worker does: there may be none
             change.refresh_from_db()
             if change.outcome != Outcome.PENDING:
                 return f"{change.to_version}: {change.outcome}", True
