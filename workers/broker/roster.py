@@ -31,9 +31,9 @@ class Roster:
 
     A look asks only whose lease is over, and whether a registration at this place has changed. The
     whole registry is read after such a change, or after a while that grows with the number of
-    workers. Only then a worker is found whose lease has vanished, or whose registration an older Velo has
-    changed, which counts no changes: by one of the workers within a second. What is found here may
-    be out of date; put_back.lua looks again.
+    workers. Only then a worker is found whose lease has vanished, or whose registration an older
+    Velo has changed, which counts no changes: by one of the workers within a second. What is found
+    here may be out of date; put_back.lua looks again.
     """
 
     def __init__(self) -> None:

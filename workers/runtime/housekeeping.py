@@ -53,7 +53,7 @@ class Housekeeper:
             raise
 
     def resign(self) -> None:
-        """At the end of this worker: another worker is elected at its next tick. Raises RedisError."""
+        """At this worker's end: another worker is elected at its next tick. Raises RedisError."""
         self._seat.resign()
 
     def _work(self) -> None:
