@@ -25,7 +25,7 @@ CALLERS = 10  # a worker
 SLEEP = 200  # ms a text
 SECONDS = 24.0
 SAMPLE = 0.05  # seconds between two looks at what is in hand
-FIRST, OURS = "greedy", "level"
+FIRST, OURS = "greedy", "level, in halves"
 TURNS, REAL_CALLERS, REAL_SECONDS = 3, 64, 8.0
 
 

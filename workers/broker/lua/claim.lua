@@ -3,7 +3,8 @@
 --
 -- A worker claims its share, no more: what waits in a queue and what is in hand of it, divided by the
 -- live workers that serve it, less what the worker has in hand already. So nobody hoards what another
--- worker could start, and a worker that is alone claims all.
+-- worker could start. It claims half of the share with an empty hand and the rest ahead, while it computes.
+-- A worker that is alone claims all.
 --
 -- A suspect, a job in flight when a worker died, is claimed alone or, if it may not be, stays first in
 -- its queue and holds up what is behind it. Of heavy jobs, which have many bytes, not more are claimed
@@ -41,9 +42,10 @@ local function refuse_if_full()
   redis.call('HSET', prefix .. ':worker:' .. worker, 'last_heartbeat', time_text)
 end
 
--- Of one queue's jobs; not always a whole number.
-local function share(waiting, in_hand, workers)
-  return (waiting + in_hand) / workers
+-- Of one queue's jobs; not always a whole number. `first`: of a worker with nothing in hand.
+local function share(waiting, in_hand, workers, first)
+  local part = (waiting + in_hand) / workers
+  return first and workers > 1 and part / 2 or part
 end
 
 -- Of all queues: how many jobs a worker may claim whose shares are `shares` together.
@@ -55,7 +57,7 @@ local function share_of(queue, key)
   local waiting = redis.call('LLEN', key)
   local in_hand = redis.call('ZCOUNT', prefix .. ':wip:' .. queue, time, '+inf')
   local workers = redis.call('ZCOUNT', 'velo:leases:' .. queue, now, '+inf')
-  return waiting, share(waiting, in_hand, math.max(workers, 1))
+  return waiting, share(waiting, in_hand, math.max(workers, 1), suspects)
 end
 
 local function weight(id)
