@@ -174,3 +174,13 @@ def test_a_full_memory_is_no_reason_to_keep_them(by_hand: Collected) -> None:
         by_hand.tell()
     assert all(map(is_short, jobs))
     assert queue().count == 0
+
+
+@pytest.mark.parametrize("status", ["queued", "started", "failed"])
+def test_only_a_finished_job_goes(by_hand: Collected, status: str) -> None:
+    """Whatever the collector has seen of it: meanwhile it may have been asked for again."""
+    job = finished()
+    connection().hset(Job.key_for(job.id), "status", status)
+    by_hand.add(job)
+    by_hand.tell()
+    assert is_kept(job)
