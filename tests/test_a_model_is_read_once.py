@@ -54,7 +54,8 @@ def serve(var: Path, model: Path, kind: str) -> dict[str, Any]:
     ended = subprocess.run(
         [sys.executable, "-c", SERVE, str(var), str(model), kind],
         cwd=ROOT,
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        # On a busy machine torch might win the race between the engines.
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "VELO_ENGINE": "openvino"},
         capture_output=True,
         text=True,
         check=False,

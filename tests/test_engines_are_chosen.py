@@ -85,6 +85,19 @@ def test_an_engine_that_is_slow_on_this_processor_does_not_serve(
     )
 
 
+def test_a_later_engine_needs_a_clear_lead(
+    tiny_model: Path, fp32: Any, a_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch takes seconds more to start, and hundreds of megabytes more."""
+    times = {openvino.OpenVINOEngine: 0.11, torch.TorchEngine: 0.1}
+    monkeypatch.setattr(race, "_seconds", lambda one, inputs: times[type(one)])
+    predictor = embed.load(spec(tiny_model), THREADS)
+    assert isinstance(predictor.engine, openvino.OpenVINOEngine)
+    again = embed.load(spec(tiny_model), THREADS)
+    assert again.engine_chosen == predictor.engine_chosen
+    assert "for 32: OpenVINO fp32 on cpu 110.0 and 110.0, torch" in again.engine_chosen
+
+
 def test_a_race_is_run_once_for_a_processor(
     tiny_model: Path, fp32: Any, a_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

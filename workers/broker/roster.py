@@ -1,8 +1,8 @@
 """Which of the registered workers seem to be dead, without asking for all of them."""
 
-import random
 import time
 from dataclasses import dataclass
+from random import SystemRandom
 from typing import Any, cast
 
 from workers.broker import leases
@@ -84,4 +84,4 @@ class Roster:
 
 def _after(seconds: float) -> float:
     """About so long from now, on the monotonic clock."""
-    return time.monotonic() + seconds * random.uniform(0.5, 1.5)  # noqa: S311 # nosec B311 # no secret
+    return time.monotonic() + seconds * SystemRandom().uniform(0.5, 1.5)

@@ -1,9 +1,9 @@
 """A thread that does one thing again and again, whatever happens to it."""
 
 import logging
-import random
 import threading
 from collections.abc import Callable
+from random import SystemRandom
 
 from django.db import close_old_connections, connections
 
@@ -33,10 +33,11 @@ class Ticker(threading.Thread):
     def run(self) -> None:
         """The thread's work; `start` calls it."""
         self.tick()
-        pause = self.interval * random.random()  # noqa: S311 # nosec B311
+        chance = SystemRandom()  # the module's own generator may be seeded by others
+        pause = self.interval * chance.random()
         while not self._ended.wait(pause):
             self.tick()
-            pause = self.interval * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 # nosec B311
+            pause = self.interval * chance.uniform(1 - JITTER, 1 + JITTER)
         if self._last:
             self._work = self._last
             self.tick()
