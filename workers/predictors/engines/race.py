@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 
 ROUNDS = 5  # the fastest counts
 SECONDS = 0.3  # after which no further round begins
-# How much faster a candidate must be than the candidates before it: torch, which comes after OpenVINO, takes
-# seconds more to start and hundreds of megabytes more, and times vary.
+# How much faster a candidate must be than the candidates before it: torch, which comes after
+# OpenVINO, takes seconds more to start and hundreds of megabytes more, and times vary.
 LEAD = 1.2
 
 
@@ -66,7 +66,8 @@ class Choice:
 
 def run(candidates: Iterable[Candidate], course: Course) -> Choice:
     """The fastest with a full batch, of the candidates that make of the golden texts what is
-    wanted; a later candidate needs LEAD. A single candidate isn't timed. Raises ModelError if none is right."""
+    wanted; a later candidate needs LEAD. A single candidate isn't timed. Raises ModelError if none
+    is right."""
     several = list(candidates)
     entrants: list[Entrant] = []
     refused: list[str] = []
