@@ -32,6 +32,7 @@ from pathlib import Path
 from tests.texts import SENTENCES
 from workers import predictors
 settings.VELO_VAR, settings.VELO_MODEL_PATH, kind = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+settings.VELO_ENGINE = "openvino"  # on a busy machine torch might win the race
 spec = predictors.declared()
 spec = predictors.Spec(spec.name, spec.version, kind, spec.folder, spec.digest)
 predictors.prepare(spec)
@@ -54,8 +55,7 @@ def serve(var: Path, model: Path, kind: str) -> dict[str, Any]:
     ended = subprocess.run(
         [sys.executable, "-c", SERVE, str(var), str(model), kind],
         cwd=ROOT,
-        # On a busy machine torch might win the race between the engines.
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "VELO_ENGINE": "openvino"},
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
         capture_output=True,
         text=True,
         check=False,

@@ -196,7 +196,7 @@ def test_a_lease_that_has_vanished_is_missed_after_a_while() -> None:
 def test_with_few_workers_all_is_read_at_each_look_and_with_many_seldom(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(roster.random, "uniform", lambda low, high: 1.5)
+    monkeypatch.setattr(roster.SystemRandom, "uniform", lambda self, low, high: 1.5)
     for workers, pause in ((2, 0.75), (400, 150.0)):
         connection().hset(REGISTRY, mapping={f"w{number}": "{}" for number in range(workers)})
         known = Roster()
