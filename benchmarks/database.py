@@ -1,8 +1,9 @@
 """What workers that have nothing to do cost a PostgreSQL: statements a second, and connections.
 
 `python -m benchmarks.database` starts 1, 10 and 30 workers with the stand-in model on a PostgreSQL
-of its own, which logs every statement; other numbers of workers may be given. Writes database.json
-and database.md into var/benchmarks.
+of its own, which allows 100 connections and logs every statement and every wait for a lock of over
+100 ms; other numbers of workers may be given. Writes database.json and database.md into
+var/benchmarks.
 """
 
 import re
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from tests.waiting import eventually
 
 WORKERS = (1, 10, 30)
 SETTLED, MEASURED, POLL = 20.0, 30.0, 0.1  # seconds
+WAITED = "still waiting for"  # in the log, where a lock took longer than LOCK
+LOCK = "100ms"
 STATEMENT = re.compile(r"LOG:  (?:statement|execute [^:]+): (.*)")
 CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
 UPDATES = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = %s"
@@ -39,6 +43,9 @@ class Figures:
     most_connections: int
     updates: int  # of rows of workers
     hot_updates: int  # of these, those that touched no index
+    lock_waits: int  # that took longer than LOCK, from the start on
+    shown: int  # workers in /stat
+    oldest: float  # seconds since the row of one of these was written
     commonest: dict[str, float]  # statements a second, by what they do
 
 
@@ -50,12 +57,21 @@ class Logging:
         self._log: Path = self._server.log
         self.url: str = self._server.get_uri()
         self.asking = psycopg.connect(self.url, autocommit=True)
-        self.asking.execute("ALTER SYSTEM SET log_statement = 'all'")
+        for name, value in {
+            "log_statement": "all",
+            "log_lock_waits": "on",
+            "deadlock_timeout": LOCK,  # after which a wait is logged
+        }.items():
+            self.asking.execute(f"ALTER SYSTEM SET {name} = '{value}'")
         self.asking.execute("SELECT pg_reload_conf()")
 
     def size(self) -> int:
         """Of its log so far, in bytes."""
         return self._log.stat().st_size
+
+    def lock_waits(self) -> int:
+        """How many there were so far."""
+        return self._log.read_text(encoding="utf-8", errors="replace").count(WAITED)
 
     def statements(self, since: int) -> list[str]:
         """The first line of each statement of others, from this byte of the log on."""
@@ -82,7 +98,7 @@ def measure(count: int) -> Figures:
             with loads.velo(count, **knobs) as running:
                 _wait_for(running, count)
                 time.sleep(SETTLED)
-                return _watch(database, count)
+                return _watch(database, running, count)
         finally:
             database.end()
 
@@ -95,7 +111,7 @@ def _wait_for(running: Stack, count: int) -> None:
     eventually(ready, seconds=30 + 10 * count)
 
 
-def _watch(database: Logging, count: int) -> Figures:
+def _watch(database: Logging, running: Stack, count: int) -> Figures:
     began, since, before = time.monotonic(), database.size(), _updates(database)
     open_connections: list[int] = []
     while time.monotonic() - began < MEASURED:
@@ -104,6 +120,8 @@ def _watch(database: Logging, count: int) -> Figures:
     seconds, statements = time.monotonic() - began, database.statements(since)
     updates, hot = (after - one for after, one in zip(_updates(database), before, strict=True))
     kinds = Counter(map(_kind, statements))
+    rows = running.get("/stat").json["workers"].values()
+    seen = [datetime.fromisoformat(row["last_seen"]) for row in rows]
     return Figures(
         workers=count,
         statements=len(statements) / seconds,
@@ -111,6 +129,9 @@ def _watch(database: Logging, count: int) -> Figures:
         most_connections=max(open_connections),
         updates=updates,
         hot_updates=hot,
+        lock_waits=database.lock_waits(),
+        shown=len(seen),
+        oldest=(datetime.now(UTC) - min(seen)).total_seconds() if seen else 0.0,
         commonest={kind: number / seconds for kind, number in kinds.most_common(12)},
     )
 
@@ -140,10 +161,14 @@ def main() -> None:
             f"{one.connections:.1f}",
             str(one.most_connections),
             f"{one.hot_updates} of {one.updates}",
+            str(one.lock_waits),
+            str(one.shown),
+            f"{one.oldest:.1f}",
         ]
         for one in found
     ]
-    lines = [report.table([*heads, "HOT updates of workers"], rows), ""]
+    heads += ["HOT updates of workers", "lock waits > 100 ms", "in /stat", "oldest row, s"]
+    lines = [report.table(heads, rows), ""]
     for one in found:
         kinds = ", ".join(f"{kind} {number:.1f}" for kind, number in one.commonest.items())
         lines.append(f"- {one.workers}: {kinds}.")

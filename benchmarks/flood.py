@@ -86,13 +86,13 @@ async def clients(port: int, count: int, seconds: float) -> dict[str, Any]:
 
 
 def one_round(velo: Stack) -> dict[str, Any]:
-    alone = loads.load(velo, CALLERS, SECONDS, "apart").to_json()
+    alone = loads.load(velo, CALLERS, SECONDS, "--apart").to_json()
     lasts = load.WARM_UP + SECONDS + 1.0
     words = [sys.executable, "-m", "benchmarks.flood", str(velo.port), str(CLIENTS), str(lasts)]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE) as flood:
         assert flood.stdout
         flood.stdout.readline()
-        beside = loads.load(velo, CALLERS, SECONDS, "apart").to_json()
+        beside = loads.load(velo, CALLERS, SECONDS, "--apart").to_json()
         found = json.loads(flood.stdout.read())
     refused = found.pop("refused")
     quantiles = {

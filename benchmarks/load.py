@@ -2,14 +2,15 @@
 answer: a closed loop, in a process of its own.
 
 `python -m benchmarks.load PORT CALLERS SECONDS` prints JSON: how many answers came, how many were
-wrong, and their times in seconds. With `apart` behind it each has an address of its own (on Linux).
+wrong, and their times in seconds. With `--apart` each has an address of its own (on Linux). Another
+server is asked with `--path` and with `--body`, in which %s stands for the text's JSON.
 """
 
+import argparse
 import asyncio
 import json
 import random
 import re
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -86,17 +87,25 @@ class Found:
             self.wrong += not right
 
 
-async def run(port: int, callers: int, seconds: float, apart: bool = False) -> dict[str, Any]:
-    bodies = [json.dumps(text).encode() for text in sentences()]
+async def run(
+    port: int,
+    callers: int,
+    seconds: float,
+    *,
+    apart: bool = False,
+    path: str = "/transform",
+    body: str = "%s",
+) -> dict[str, Any]:
+    bodies = [(body % json.dumps(text)).encode() for text in sentences()]
     chance = random.Random(callers)
 
     def requests() -> Iterator[bytes]:
         while True:
-            body = chance.choice(bodies)
+            content = chance.choice(bodies)
             yield (
-                b"POST /transform HTTP/1.1\r\nHost: localhost\r\n"
+                b"POST %b HTTP/1.1\r\nHost: localhost\r\n"
                 b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
-            ) % (len(body), body)
+            ) % (path.encode(), len(content), content)
 
     found = Found()
     loop = asyncio.get_running_loop()
@@ -126,5 +135,11 @@ async def run(port: int, callers: int, seconds: float, apart: bool = False) -> d
 
 
 if __name__ == "__main__":
-    port, callers, seconds, *apart = sys.argv[1:]
-    print(json.dumps(asyncio.run(run(int(port), int(callers), float(seconds), bool(apart)))))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("port", type=int)
+    parser.add_argument("callers", type=int)
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("--apart", action="store_true")
+    parser.add_argument("--path", default="/transform")
+    parser.add_argument("--body", default="%s")
+    print(json.dumps(asyncio.run(run(**vars(parser.parse_args())))))

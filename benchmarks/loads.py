@@ -6,11 +6,11 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests import models
 from tests.stack import ROOT, Stack, command_line, environment, stack
@@ -36,13 +36,26 @@ class Figures:
         return asdict(self)
 
 
-def load(velo: Stack, callers: int, seconds: float, *words: str) -> Figures:
-    before = _processor_time(velo)
-    call = [sys.executable, "-m", "benchmarks.load", str(velo.port), str(callers), str(seconds)]
+class Server(Protocol):
+    """What is loaded, on a port of this machine."""
+
+    @property
+    def port(self) -> int: ...
+
+    def pids(self) -> list[int]:
+        """Of its processes."""
+
+
+def load(
+    server: Server, callers: int, seconds: float, *words: str, kinds: Mapping[str, str] = KINDS
+) -> Figures:
+    """`words`: more for `benchmarks.load`; `kinds`: of its processes, by their command lines."""
+    before = _processor_time(server, kinds)
+    call = [sys.executable, "-m", "benchmarks.load", str(server.port), str(callers), str(seconds)]
     call += words
     found = json.loads(subprocess.run(call, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
     times = found["times"]
-    after = _processor_time(velo)
+    after = _processor_time(server, kinds)
     spent = {kind: after[kind] - before.get(kind, 0.0) for kind in after}
     spent["callers"] = found["processor"]
 
@@ -62,12 +75,12 @@ def load(velo: Stack, callers: int, seconds: float, *words: str) -> Figures:
     )
 
 
-def _processor_time(velo: Stack) -> dict[str, float]:
+def _processor_time(server: Server, kinds: Mapping[str, str]) -> dict[str, float]:
     """Seconds so far, by kind of process."""
     found: dict[str, float] = defaultdict(float)
-    for pid in velo.pids():
+    for pid in server.pids():
         words = command_line(pid)
-        for kind, sign in KINDS.items():
+        for kind, sign in kinds.items():
             if sign in words:
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                 ticks = int(fields[11]) + int(fields[12])  # user and system, see proc(5)

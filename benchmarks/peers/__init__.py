@@ -1,0 +1,1 @@
+"""Other servers of embeddings, measured in turn with Velo."""
