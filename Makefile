@@ -18,7 +18,7 @@ help: ## List what can be made
 run: .venv/run.stamp ## Run everything on this machine (PORT=8877, WORKERS=1)
 	@$(BIN)/python manage.py serve
 
-test: .venv/dev.stamp .venv/browser.stamp ## Run the tests in random order, JOBS=3 at a time (TESTS=tests/...: only these; COVERAGE=1)
+test: .venv/dev.stamp .venv/browser.stamp .venv/clients.stamp ## Run the tests in random order, JOBS=3 at a time (TESTS=tests/...: only these; COVERAGE=1)
 	@$(BIN)/python -m pytest $(or $(TESTS),-n $(JOBS) --dist loadgroup) $(if $(COVERAGE),--cov)
 
 lint: .venv/dev.stamp ## Run every static check
@@ -46,7 +46,7 @@ format: .venv/dev.stamp ## Put the code into its standard form
 load: .venv/dev.stamp ## Load a running Velo; locust's page is http://localhost:8989
 	@$(BIN)/locust
 
-bench: .venv/dev.stamp ## Measure (BENCH=queue, serve, curve, fair, liveness, flood, memory or versions: only that)
+bench: .venv/dev.stamp ## Measure (BENCH=queue, serve, curve, fair, liveness, flood, memory or versions: only that; BENCH=wire, database or peers: more)
 	@for part in $(or $(BENCH),queue serve curve fair liveness flood memory versions); do $(BIN)/python -m benchmarks.$$part || exit 1; done
 
 chaos: .venv/dev.stamp ## Ten minutes of load with random faults (SECONDS=600 SEED=…); then how soon jobs are rescued
@@ -64,6 +64,15 @@ clean: ## Remove the virtual environment and all state of this machine's Velo
 
 .venv/dev.stamp: requirements-dev.txt .venv/run.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# Foreign clients, apart from Velo's own libraries; npm's only where Node.js is and npm's registry answers.
+.venv/clients.stamp: requirements-clients.txt .venv/run.stamp
+	$(PYTHON) -m venv .venv/clients
+	.venv/clients/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-clients.txt
+	@! command -v npm >/dev/null \
+	  || npm install --silent --no-audit --no-fund --fetch-retries 1 --fetch-timeout 30000 --prefix .venv/clients openai@6.49.0 \
+	  || echo "npm's registry doesn't answer: the tests leave out OpenAI's client for JavaScript." >&2
 	@touch $@
 
 # The tests drive a real browser: the system's Chromium, or a Chromium that Playwright or apt installs. They

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from inference.errors import NotServing, NoWorker, Suspended, UnknownModel, UnknownVersion
+from inference.errors import (
+    NotServing,
+    NoWorker,
+    Suspended,
+    UnknownModel,
+    UnknownVersion,
+    WrongKind,
+)
 from workers.broker.leases import Registration
 from workers.broker.names import is_version
 from workers.catalog.plan import Plan, PlannedModel, Share
@@ -26,6 +33,7 @@ class Target:
     model: str | None = None  # None: the default one
     version: str | None = None  # pins it
     key: str | None = None  # equal keys get the same version, as long as the shares don't shrink
+    kinds: frozenset[str] = frozenset()  # of which the model has to be; empty: of any
 
 
 @dataclass(frozen=True)
@@ -108,13 +116,13 @@ def choose(
 ) -> Route:
     """`draw` gives a point for a model's name. `without`: labels that nobody serves any more.
 
-    Raises UnknownModel, UnknownVersion, NotServing, NoWorker and Suspended.
+    Raises UnknownModel, UnknownVersion, WrongKind, NotServing, NoWorker and Suspended.
     """
     if known.suspended:
         raise Suspended
     if known.plan is None:
         raise known.nobody()
-    model = _model(known, target.model)
+    model = _model(known, target)
     if target.version is not None:
         return _pinned(known, model, target.version)
     point = draw(model.name)
@@ -134,12 +142,23 @@ def choose(
     )
 
 
-def _model(known: Known, name: str | None) -> PlannedModel:
+def _model(known: Known, target: Target) -> PlannedModel:
     plan = known.plan
     assert plan is not None
-    model = plan.models.get((plan.default if name is None else name) or "")
+    name = target.model
+    model = _default(plan, target.kinds) if name is None else plan.models.get(name)
     if model:
+        if target.kinds and model.kind not in target.kinds:
+            raise WrongKind(
+                f"{model.name} is a model of the kind {model.kind}; this address takes "
+                f"{_listed(sorted(target.kinds))}."
+            )
         return model
+    if name is None and target.kinds:
+        raise known.nobody(
+            otherwise=f"No model of the kind {_listed(sorted(target.kinds))} is known. Register "
+            "one, or start a worker with one."
+        )
     if name is None:
         raise known.nobody(
             otherwise="No model is the default one. Choose it in the admin, under models, or start "
@@ -148,6 +167,16 @@ def _model(known: Known, name: str | None) -> PlannedModel:
     raise UnknownModel(
         f"There is no model {name[:SHOWN_CHARS]!r}. Known: {_listed(sorted(plan.models))}."
     )
+
+
+def _default(plan: Plan, kinds: Collection[str]) -> PlannedModel | None:
+    """The default model; where its kind isn't among these kinds, the first model by its name of
+    which a version is active, or else the first."""
+    default = plan.models.get(plan.default or "")
+    if not kinds or (default and default.kind in kinds):
+        return default
+    fitting = [model for model in plan.models.values() if model.kind in kinds]
+    return min(fitting, key=lambda model: (model.active is None, model.name), default=None)
 
 
 def _pinned(known: Known, model: PlannedModel, version: str) -> Route:
@@ -187,7 +216,7 @@ def _main(
     known: Known, model: PlannedModel, target: Target, swap: float, without: Collection[str]
 ) -> str:
     """The label, but for the canary's share."""
-    declared = _declared(known, model, every=target.model is None)
+    declared = _declared(known, model, target)
     if left := {label: count for label, count in declared.items() if label not in without}:
         return _weighted(left, swap if target.key is None else _hashed("", target.key))
     if model.active:
@@ -205,8 +234,9 @@ def _main(
     )
 
 
-def _declared(known: Known, model: PlannedModel, *, every: bool) -> dict[str, int]:
-    """What workers were started with; of `every` model that follows the environment, or of `model`.
+def _declared(known: Known, model: PlannedModel, target: Target) -> dict[str, int]:
+    """What workers were started with: of `model`, or where the target names none, of every model
+    that follows the environment and is of a fitting kind.
 
     A model that isn't in the plan follows the environment: the database was away when its worker
     came, and will say so.
@@ -217,7 +247,10 @@ def _declared(known: Known, model: PlannedModel, *, every: bool) -> dict[str, in
     for label, count in known.declared.items():
         name = VersionId.parse(label).model
         other = known.plan.models.get(name)
-        if name == model.name or (every and (other is None or other.follows_environment)):
+        follows = other is None or (
+            other.follows_environment and (not target.kinds or other.kind in target.kinds)
+        )
+        if name == model.name or (target.model is None and follows):
             found[label] = count
     return found
 

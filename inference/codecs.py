@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
 import orjson
-from django.conf import settings
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
+from inference import bodies
 from inference.errors import (
-    BodyTooLarge,
     InvalidEncoding,
     InvalidJSON,
     UnsupportedEncoding,
@@ -26,7 +25,7 @@ GZIP = b"\x1f\x8b"
 
 
 class JSONParser(BaseParser):
-    """Reads a JSON body, compressed or not, of at most VELO_MAX_BODY_BYTES bytes."""
+    """Reads a JSON body, compressed or not, of at most the bytes that its address takes."""
 
     media_type = "application/json"
 
@@ -37,16 +36,14 @@ class JSONParser(BaseParser):
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
         """Raises BodyTooLarge, UnsupportedEncoding, InvalidEncoding and InvalidJSON."""
-        limit: int = settings.VELO_MAX_BODY_BYTES
-        body = stream.read(limit + 1)
-        encoding = parser_context and parser_context["request"].META.get("HTTP_CONTENT_ENCODING")
-        if encoding:
-            body = _decompressed(body, encoding, limit)
-        if len(body) > limit:
-            raise BodyTooLarge(
-                f"The body is larger than {limit} bytes. Send less, or raise "
-                "VELO_MAX_BODY_BYTES on the server."
-            )
+        assert parser_context
+        request = parser_context["request"]
+        limit = bodies.limit(request.path)
+        body = stream.read(limit.bytes + 1)
+        if encoding := request.META.get("HTTP_CONTENT_ENCODING"):
+            body = _decompressed(body, encoding, limit.bytes)
+        if len(body) > limit.bytes:
+            raise bodies.too_large(limit)
         try:
             return orjson.loads(body.removeprefix(BOM_UTF8))
         except orjson.JSONDecodeError as error:

@@ -3,7 +3,7 @@
 import logging
 import time
 from base64 import b64decode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,7 @@ from workers.broker.connection import must_be_writable
 from workers.broker.enqueue import NewJob, live_workers, withdraw
 from workers.broker.wire import JSONSerializer, unpack
 from workers.catalog.plan import Plan
-from workers.predictors import KINDS, InputError
+from workers.predictors import KINDS, NO_PARAMETERS, InputError
 from workers.values.prediction import Prediction
 
 log = logging.getLogger(__name__)
@@ -40,27 +40,42 @@ DESCRIBED_CHARS = 80  # of the input, in the admin's list of jobs
 TRIES = 3  # versions that are asked for one request, while no worker serves the versions before
 
 
+def kind_of(target: Target) -> str:
+    """The kind of the model that would answer. Raises what `Routes.choose` does, and QueueAway."""
+    with redis_errors():
+        return routes().kind_of(target)
+
+
 def transform(target: Target, data: Any, seconds: float) -> Prediction:
     """The answer to one input; see `ask`."""
     [prediction] = ask(target, [data], seconds)
     return prediction
 
 
-def ask(target: Target, inputs: Sequence[Any], seconds: float) -> list[Prediction]:
+def ask(
+    target: Target,
+    inputs: Sequence[Any],
+    seconds: float,
+    names: Sequence[str] = (),
+    parameters: Mapping[str, Any] = NO_PARAMETERS,
+) -> list[Prediction]:
     """The answers to `inputs`, in their order, all by one version, within `seconds` for all.
+    `names`: what errors call them; without it input[0], input[1], … `parameters`: how they are
+    read and answered, where that isn't the version's own way; see docs/kinds.md.
 
     They are let in together or not at all; see `enqueue`. The first failure fails the request, and
     the jobs of it that still wait are dropped.
 
     Raises what `Routes.choose` does, and QueueFull, DeadlinePassed, NoWorker and QueueAway. Because
     of one input: InvalidInput, NotAString, BlankInput, InputTooLong, JobLost, Poisonous and
-    ModelFailed, whose message begins with the input's place, as input[17], if there are several.
+    ModelFailed, whose message begins with the input's name, as input[17], if there are several.
     """
     with redis_errors():
-        asking = _ask(target, inputs, time.monotonic() + seconds)
+        names = names or [f"input[{number}]" for number in range(len(inputs))]
+        asking = _ask(target, inputs, time.monotonic() + seconds, names, parameters)
         try:
             _drop(asking)
-            predictions = _predictions(asking, seconds)
+            predictions = _predictions(asking, seconds, names)
         except (DeadlinePassed, ModelFailed, Poisonous):
             timing.record_failure(asking.route.label)
             raise
@@ -79,7 +94,13 @@ class Asking:
     outcomes: list[Ended | Lost | None]
 
 
-def _ask(target: Target, inputs: Sequence[Any], until: float) -> Asking:
+def _ask(
+    target: Target,
+    inputs: Sequence[Any],
+    until: float,
+    names: Sequence[str],
+    parameters: Mapping[str, Any],
+) -> Asking:
     """Ask one version; ask another version if no worker serves the first any more."""
     without: frozenset[str] = frozenset()
     crashes = [0] * len(inputs)
@@ -87,10 +108,10 @@ def _ask(target: Target, inputs: Sequence[Any], until: float) -> Asking:
         route = routes().choose(target, without)
         without |= {route.label}
         elsewhere = None if route.pinned else partial(routes().has_another, target, without)
-        _check(route, inputs)
+        _check(route, inputs, names)
         left = until - time.monotonic()
         jobs = [
-            _job(route.label, data, left, crashed)
+            _job(route.label, data, left, crashed, parameters)
             for data, crashed in zip(inputs, crashes, strict=True)
         ]
         outcomes = exchange().ask(jobs, elsewhere)
@@ -126,7 +147,7 @@ def _withdrawn(jobs: Sequence[NewJob], outcomes: Sequence[Outcome | None]) -> li
     ]
 
 
-def _check(route: Route, inputs: Sequence[Any]) -> None:
+def _check(route: Route, inputs: Sequence[Any], names: Sequence[str]) -> None:
     """By the version's kind and schema. Raises InvalidInput, NotAString, BlankInput and
     InputTooLong."""
     check = KINDS[route.kind].check
@@ -135,22 +156,23 @@ def _check(route: Route, inputs: Sequence[Any]) -> None:
             check(data, route.schema)
         except InputError as error:
             refused = INPUT_ERRORS[error.code](str(error))
-            raise _named(refused, number, len(inputs)) from None
+            raise _named(refused, number, names) from None
 
 
-def _named(error: APIError, number: int, count: int) -> APIError:
+def _named(error: APIError, number: int, names: Sequence[str]) -> APIError:
     """Of the input with this number, if there are several."""
-    if count == 1:
+    if len(names) == 1:
         return error
-    return type(error)(f"input[{number}]: {error.detail}", **error.extra)
+    name = names[number]
+    return type(error)(f"{name}: {error.detail}", param=name, **error.extra)
 
 
-def _predictions(asking: Asking, seconds: float) -> list[Prediction]:
+def _predictions(asking: Asking, seconds: float, names: Sequence[str]) -> list[Prediction]:
     """Raises JobLost, Poisonous, ModelFailed and DeadlinePassed."""
     count = len(asking.jobs)
     for number, (job, outcome) in enumerate(zip(asking.jobs, asking.outcomes, strict=True)):
         if outcome is not None and (failure := _failure(job.id, outcome)):
-            raise _named(failure, number, count)
+            raise _named(failure, number, names)
     ended = [outcome for outcome in asking.outcomes if isinstance(outcome, Ended)]
     if len(ended) < count:
         what = "The job was dropped." if count == 1 else f"{count - len(ended)} jobs were dropped."
@@ -158,7 +180,12 @@ def _predictions(asking: Asking, seconds: float) -> list[Prediction]:
             f"No answer within {seconds:g} s. {what} "
             "Try again when fewer requests wait, or add workers."
         )
-    return [Prediction(**unpack(b64decode(one.fields[b"return_value"]))) for one in ended]
+    values = [unpack(b64decode(one.fields[b"return_value"])) for one in ended]
+    for number, value in enumerate(values):
+        if refused := value.get("refused"):
+            error = INPUT_ERRORS[refused["code"]](refused["message"])
+            raise _named(error, number, names)
+    return [Prediction(**value) for value in values]
 
 
 def _failure(job_id: str, outcome: Ended | Lost) -> APIError | None:
@@ -226,8 +253,15 @@ def redis_errors() -> Iterator[None]:
         raise QueueAway from error
 
 
-def _job(label: str, data: Any, seconds: float, crashes: int = 0) -> NewJob:
-    return NewJob(label, data, f"infer: {_shown(data)}", seconds, crashes=crashes)
+def _job(
+    label: str,
+    data: Any,
+    seconds: float,
+    crashes: int = 0,
+    parameters: Mapping[str, Any] = NO_PARAMETERS,
+) -> NewJob:
+    described = f"infer: {_shown(data)}"
+    return NewJob(label, data, described, seconds, crashes=crashes, parameters=parameters)
 
 
 def _copy(shadow: str, job: NewJob, prediction: Prediction) -> NewJob:
@@ -237,6 +271,7 @@ def _copy(shadow: str, job: NewJob, prediction: Prediction) -> NewJob:
         f"shadow: {_shown(job.input)}",
         settings.VELO_REQUEST_TIMEOUT,
         compare={"to": prediction.model_version, "output": prediction.output},
+        parameters=job.parameters,
     )
 
 

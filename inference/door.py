@@ -21,17 +21,14 @@ from granian.rsgi import Scope
 from inference import callers, sockets
 from inference.environ import environ_of
 from inference.errors import APIError, BodyTimeout, ServerError
-from inference.gate import Gate, Headers, Refusal, Room
+from inference.gate import Answer, Gate, Headers, Refusal, Room
 
 log = logging.getLogger(__name__)
 
 EMPTYING = 32  # refused requests whose bodies are taken in at a time
-EMPTIED = (
-    16 * 1024 * 1024
-)  # bytes of such a body; a client that sends more finds a closed connection
+EMPTIED = 16 * 1024 * 1024  # bytes of such a body; above it the client finds a closed connection
 
 Django = Callable[[WSGIEnvironment, StartResponse], HttpResponseBase]
-Answer = tuple[int, Headers, bytes]
 
 
 class Door:
@@ -58,27 +55,26 @@ class Door:
         try:
             environ = environ_of(scope)
         except APIError as error:
-            _give(proto, Refusal(error, close=True))
+            proto.response_bytes(*Refusal(error, close=True).said(scope.path))
             return
-        length = int(environ.get("CONTENT_LENGTH") or 0)
-        client = callers.address(environ)
-        room = self._gate.room(environ["PATH_INFO"])
-        refusal = self._gate.enter(room, client, length)
-        if refusal:
-            await self._empty(room, proto, length)
-            _give(proto, refusal)
+        length, path = int(environ.get("CONTENT_LENGTH") or 0), environ["PATH_INFO"]
+        compressed = "HTTP_CONTENT_ENCODING" in environ
+        visit = self._gate.enter(path, callers.address(environ), length, compressed)
+        if isinstance(visit, Refusal):
+            await self._empty(self._gate.room(path), proto, length)
+            proto.response_bytes(*visit.said(path))
             return
         status = 0
         try:
             if length:
-                body = await _body(room, proto)
+                body = await _body(visit.room, proto)
                 if body is None:
-                    _give(proto, self._slow)
+                    proto.response_bytes(*self._slow.said(path))
                     return
                 environ["wsgi.input"] = BytesIO(body)
-            status, headers, content = await self._answer(room, environ)
+            status, headers, content = await self._answer(visit.room, environ)
         finally:
-            self._gate.leave(room, client, status)
+            self._gate.leave(visit, status)
         proto.response_bytes(status, headers, content)
 
     def _answer(self, room: Room, environ: WSGIEnvironment) -> asyncio.Future[Answer]:
@@ -90,7 +86,7 @@ class Door:
                 found = self._ask(environ)
             except Exception:
                 log.exception("%s %s", environ["REQUEST_METHOD"], environ["PATH_INFO"])
-                found = self._failed.status, self._failed.headers, self._failed.body
+                found = self._failed.said(environ["PATH_INFO"])
             self._loop.call_soon_threadsafe(answer.set_result, found)
 
         room.threads.run(ask)
@@ -133,7 +129,3 @@ async def _body(room: Room, proto: HTTPProtocol) -> bytes | None:
             return await proto()
     except (TimeoutError, ProtocolClosed):
         return None
-
-
-def _give(proto: HTTPProtocol, refusal: Refusal) -> None:
-    proto.response_bytes(refusal.status, refusal.headers, refusal.body)

@@ -7,14 +7,17 @@ APIError
 ├── 400 NotAString           the body is JSON, but not a string, and the model takes a string
 ├── 400 InvalidInput         the body is JSON, but not of the shape that the model takes
 ├── 400 BlankInput           nothing in the string can be seen
+├── 400 TokenIds             the input is numbers of a client's own tokenizer
+├── 400 WrongKind            the model is of another kind than the address asks for
 ├── 400 InvalidTimeout       X-Request-Timeout isn't a number greater than 0
 ├── 404 UnknownModel         no model has this name
 ├── 404 UnknownVersion       the model has no such version
 ├── 408 BodyTimeout          the body came too slowly
 ├── 409 NotServing           the version that is asked for has no live worker, but others have
 ├── 411 LengthRequired       the body's length isn't declared
+├── 413 TooManyInputs        the request has more than VELO_MAX_INPUTS inputs
 ├── 413 InputTooLong         the text, or all texts together, are over VELO_MAX_INPUT_CHARS
-├── 413 BodyTooLarge         the body is over VELO_MAX_BODY_BYTES
+├── 413 BodyTooLarge         the body is over VELO_MAX_BODY_BYTES or VELO_MAX_INPUTS_BYTES
 ├── 415 UnsupportedMediaType Content-Type isn't application/json
 ├── 415 UnsupportedEncoding  Content-Encoding is neither gzip nor deflate
 ├── 429 QueueFull            VELO_MAX_QUEUE inputs wait already, or the web process is full
@@ -29,9 +32,12 @@ APIError
 ├── 503 DatabaseAway         the database can't be reached, and nothing is known without it
 └── 504 DeadlinePassed       no answer within the time that the request has
 
-The framework's own errors (403, 404, 405) take the same shape.
+The framework's own errors (403, 404, 405) take the same shape. Foreign protocols say all of them in
+their own form: see protocols/forms.py.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from rest_framework import exceptions
@@ -39,18 +45,34 @@ from rest_framework import exceptions
 MEDIA_TYPE = "application/problem+json"
 
 
+@dataclass(frozen=True)
+class Failure:
+    """What is to be said of an error, in the form of whatever protocol the caller speaks."""
+
+    status: int
+    code: str  # stable, for programs
+    title: str
+    detail: str  # what came, and what to do
+    headers: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)  # further members of the answer
+    param: str | None = None  # the field of the request that is wrong
+
+
 class APIError(exceptions.APIException):
     """Carries its status, its stable code, a title, and an example for the schema.
 
-    `detail` says what came and what to do; `extra` are further members of the answer.
+    `detail` says what came and what to do; `extra` are further members of the answer; `param` is
+    the field of the request that is wrong.
     """
 
     title = "Something went wrong"
     example = ""
     retry_after: int | None = None  # seconds
+    try_again = True  # False: the same request would fail again, and perhaps do harm
 
-    def __init__(self, detail: str = "", **extra: Any) -> None:
+    def __init__(self, detail: str = "", *, param: str | None = None, **extra: Any) -> None:
         super().__init__(detail or self.example)
+        self.param = param
         self.extra = extra
 
     @property
@@ -61,7 +83,20 @@ class APIError(exceptions.APIException):
 
     @property
     def headers(self) -> dict[str, str]:
-        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        found = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        return found if self.try_again else found | {"X-Should-Retry": "false"}
+
+    @property
+    def failure(self) -> Failure:
+        return Failure(
+            self.status_code,
+            self.default_code,
+            self.title,
+            str(self.detail),
+            self.headers,
+            self.extra,
+            self.param,
+        )
 
 
 class BadRequest(APIError):
@@ -116,6 +151,23 @@ class BlankInput(APIError):
     )
 
 
+class TokenIds(APIError):
+    status_code = 400
+    default_code = "token_ids"
+    title = "The input is token ids"
+    example = (
+        "The input is numbers: ids of a tokenizer that isn't the model's. Send the texts as "
+        "strings. In LangChain's OpenAIEmbeddings, set check_embedding_ctx_length=False."
+    )
+
+
+class WrongKind(APIError):
+    status_code = 400
+    default_code = "wrong_kind"
+    title = "The model is of another kind"
+    example = "sentiment is a model of the kind classify; this address takes embed, sleep."
+
+
 class InvalidTimeout(APIError):
     status_code = 400
     default_code = "invalid_timeout"
@@ -163,6 +215,16 @@ class LengthRequired(APIError):
     default_code = "length_required"
     title = "The length of the body is missing"
     example = "The request has no Content-Length. Send the body whole, not in chunks."
+
+
+class TooManyInputs(APIError):
+    status_code = 413
+    default_code = "too_many_inputs"
+    title = "The request has too many inputs"
+    example = (
+        "input: 3000 strings; at most 2048 are taken. Send them in several requests, or raise "
+        "VELO_MAX_INPUTS on the server."
+    )
 
 
 class InputTooLong(APIError):
@@ -226,6 +288,7 @@ class ClientShare(APIError):
 
 
 class ModelFailed(APIError):
+    try_again = False
     status_code = 500
     default_code = "model_failed"
     title = "The model failed on this text"
@@ -236,6 +299,7 @@ class ModelFailed(APIError):
 
 
 class Poisonous(APIError):
+    try_again = False
     status_code = 500
     default_code = "poisonous"
     title = "Workers crash on this text"

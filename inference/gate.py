@@ -10,38 +10,53 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import orjson
 from django.conf import settings
 from django.urls import reverse
 
-from inference.errors import MEDIA_TYPE, APIError, BodyTooLarge, ClientShare, QueueFull
+from inference import bodies
+from inference.errors import APIError, ClientShare, QueueFull
+from inference.protocols.forms import Form, form
 from inference.threads import Threads
 
 CRAMPED = 2.0  # seconds that a body may take while there is no room for others
 REMEMBERED = 0.02  # seconds for which a full queue isn't asked again
+# Of the bodies of all requests for models that are inside together. A compressed body counts with
+# what it may become. A body that is alone there is let in, whatever its size.
+BODIES_BYTES = 256 * 1024 * 1024
+INFLATED = 1032  # bytes that a compressed byte becomes at most (deflate)
 # Of other addresses than models'. Few threads: all threads compete for the interpreter.
 HEALTH_PLACES, HEALTH_THREADS = 64, 2
 PAGE_PLACES, PAGE_THREADS = 256, 4
 
 Headers = list[tuple[str, str]]
+Answer = tuple[int, Headers, bytes]  # the first is the status
 
 
 class Refusal:
-    """An error, made into HTTP beforehand."""
+    """An error, made into HTTP once for each protocol."""
 
     def __init__(self, error: APIError, close: bool = False) -> None:
         """`close`: the connection can't be used any more."""
-        self.status = error.status_code
-        self.body = orjson.dumps(error.body)
-        self.headers: Headers = [
-            ("Content-Type", MEDIA_TYPE),
-            ("Content-Length", str(len(self.body))),
-            *error.headers.items(),
-        ]
-        if close:
-            self.headers.append(("Connection", "close"))
+        self._failure = error.failure
+        self._close = close
+        self._said: dict[Form, Answer] = {}
+
+    def said(self, path: str) -> Answer:
+        """In the form that this path speaks."""
+        speaks = form(path)
+        if speaks not in self._said:
+            found = speaks(self._failure)
+            body = orjson.dumps(found.body)
+            headers = [("Content-Type", found.media_type), ("Content-Length", str(len(body)))]
+            headers += found.headers.items()
+            if self._close:
+                headers.append(("Connection", "close"))
+            self._said[speaks] = found.status, headers, body
+        return self._said[speaks]
 
 
 class Room:
@@ -53,6 +68,7 @@ class Room:
         self._places = places
         self._share = share
         self._inside = 0
+        self._bytes = 0  # of their bodies
         self._of: Counter[str | None] = Counter()  # requests inside, by client
         self._cramped_until = 0.0
         self._bodies: dict[asyncio.Timeout, float] = {}  # being read, and since when
@@ -63,6 +79,12 @@ class Room:
                 f"and no more may. {again}, or add workers or web processes."
             )
         )
+        self._heavy = Refusal(
+            QueueFull(
+                f"The bodies of the requests for {name} that are being answered by this web "
+                f"process have {BODIES_BYTES} bytes together, and may not have more. {again}."
+            )
+        )
         self._shared = Refusal(
             ClientShare(
                 f"{share} requests of your address for {name} are being answered already, and no "
@@ -70,19 +92,23 @@ class Room:
             )
         )
 
-    def enter(self, client: str | None) -> Refusal | None:
-        """None: let in."""
+    def enter(self, client: str | None, weight: int) -> Refusal | None:
+        """With a body of `weight` bytes. None: let in."""
         if self._share and self._of[client] >= self._share:
             return self._shared
         if self._inside >= self._places:
             self._hurry()
             return self._full
+        if self._bytes and self._bytes + weight > BODIES_BYTES:
+            return self._heavy
         self._inside += 1
+        self._bytes += weight
         self._of[client] += 1
         return None
 
-    def leave(self, client: str | None) -> None:
+    def leave(self, client: str | None, weight: int) -> None:
         self._inside -= 1
+        self._bytes -= weight
         self._of[client] -= 1
         if not self._of[client]:
             del self._of[client]
@@ -115,12 +141,22 @@ class Room:
                 limit.reschedule(min(when, since + CRAMPED))
 
 
+@dataclass(frozen=True)
+class Visit:
+    """A request that was let in."""
+
+    room: Room
+    client: str | None
+    weight: int  # bytes that its body may have, decompressed
+
+
 class Gate:
     def __init__(self) -> None:
         most: int = settings.VELO_WEB_THREADS
         self._models = Room("models", most, settings.VELO_CLIENT_MAX, most)
         self._health = Room("health", HEALTH_PLACES, HEALTH_PLACES // 2, HEALTH_THREADS)
         self._pages = Room("pages", PAGE_PLACES, PAGE_PLACES // 2, PAGE_THREADS)
+        self._asking = bodies.MANY | {reverse("transform")}
         self._transform = reverse("transform")
         self._of_models = reverse("models") + "/"
         self._of_health = reverse("live").rpartition("/")[0] + "/"
@@ -133,31 +169,31 @@ class Gate:
         )
 
     def room(self, path: str) -> Room:
-        if path == self._transform or (
+        if path in self._asking or (
             path.startswith(self._of_models) and path.endswith(self._transform)
         ):
             return self._models
         return self._health if path.startswith(self._of_health) else self._pages
 
-    def enter(self, room: Room, client: str | None, length: int) -> Refusal | None:
-        """None: let in, with a body of `length` bytes. The place is given back with `leave`."""
-        limit: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        if room is self._models:
-            limit = settings.VELO_MAX_BODY_BYTES
-        if length > limit:
-            return Refusal(
-                BodyTooLarge(
-                    f"The body is larger than {limit} bytes. Send less, or raise "
-                    "VELO_MAX_BODY_BYTES on the server."
-                )
-            )
-        refusal = room.enter(client)
-        if refusal is None and room is self._models and time.monotonic() < self._queue_full_until:
-            room.leave(client)
+    def enter(
+        self, path: str, client: str | None, length: int, compressed: bool = False
+    ) -> "Visit | Refusal":
+        """Let a request in that has a body of `length` bytes, or refuse it. Its place is given back
+        with `leave`."""
+        room = self.room(path)
+        limit = bodies.limit(path) if room is self._models else bodies.of_others()
+        if length > limit.bytes:
+            return Refusal(bodies.too_large(limit))
+        weight = min(length * INFLATED, limit.bytes) if compressed else length
+        if refusal := room.enter(client, weight):
+            return refusal
+        if room is self._models and time.monotonic() < self._queue_full_until:
+            room.leave(client, weight)
             return self._queue_full
-        return refusal
+        return Visit(room, client, weight)
 
-    def leave(self, room: Room, client: str | None, status: int) -> None:
-        room.leave(client)
+    def leave(self, visit: "Visit", status: int) -> None:
+        room = visit.room
+        room.leave(visit.client, visit.weight)
         if room is self._models and status == HTTPStatus.TOO_MANY_REQUESTS:
             self._queue_full_until = time.monotonic() + REMEMBERED

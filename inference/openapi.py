@@ -15,14 +15,19 @@ from rest_framework.request import Request
 
 from inference import dispatch
 from inference.errors import APIError
+from inference.protocols import openai, rerank
+from inference.protocols.fields import ANY_MODEL
+from inference.protocols.rerank.questions import KINDS as RANKING
 from workers.catalog.plan import Plan, PlannedModel
-from workers.predictors.kinds import EMBED, KINDS, Kind, schemas
+from workers.predictors.kinds import EMBED, EMBEDDING_KINDS, KINDS, Kind, schemas
 
 DEFAULT = "/transform"
 MODEL = "/models/{model}/transform"
 VERSION = "/models/{model}/versions/{version}/transform"
 OWN_REFERENCES = re.compile(rb'"\$(ref|defs|dynamicRef)"')
 JSON = "application/json"
+# Addresses of foreign protocols that ask models: the kinds of these models.
+ASKING = dict.fromkeys(openai.EMBEDDINGS, EMBEDDING_KINDS) | dict.fromkeys(rerank.RERANK, RANKING)
 
 
 def require_bodies(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -50,6 +55,8 @@ def describe_models(result: dict[str, Any], request: Any, **kwargs: Any) -> dict
         _describe(operation, EMBED)
     for path in (MODEL, VERSION):
         _describe_all(paths[path]["post"])
+    if plan.models:
+        _fit_protocols(paths, plan)
     result["paths"] = {
         path: operations
         for old in paths
@@ -58,6 +65,30 @@ def describe_models(result: dict[str, Any], request: Any, **kwargs: Any) -> dict
         ).items()
     }
     return result
+
+
+def _fit_protocols(paths: dict[str, Any], plan: Plan) -> None:
+    """Each address of a foreign protocol names the models that answer there; where none does, it is
+    left out."""
+    for path, kinds in ASKING.items():
+        fitting = [model for model in plan.models.values() if model.kind in kinds]
+        if not fitting:
+            del paths[path]
+            continue
+        body = paths[path]["post"]["requestBody"] = deepcopy(paths[path]["post"]["requestBody"])
+        properties = body["content"][JSON]["schema"]["properties"]
+        names = sorted(model.name for model in fitting)
+        versions = f"^({'|'.join(map(re.escape, names))})@.+$"
+        properties["model"] = {
+            "anyOf": [
+                {"type": "string", "nullable": True, "enum": [*names, *sorted(ANY_MODEL), None]},
+                {"type": "string", "pattern": versions},
+            ],
+            "description": properties["model"]["description"],
+        }
+        lengths = [one.dimensions for model in fitting for one in model.versions.values()]
+        if "dimensions" in properties and any(lengths):
+            properties["dimensions"]["maximum"] = min(filter(None, lengths))
 
 
 class SchemaView(SpectacularAPIView):

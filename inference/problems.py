@@ -1,4 +1,4 @@
-"""Errors as HTTP answers: problem details (RFC 9457) for programs, pages for the admin."""
+"""Errors as HTTP answers: in the protocol's form for programs, pages for the admin."""
 
 import logging
 import sys
@@ -14,14 +14,8 @@ from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from inference.errors import (
-    MEDIA_TYPE,
-    APIError,
-    BadRequest,
-    DatabaseAway,
-    ServerError,
-    problem,
-)
+from inference.errors import APIError, BadRequest, DatabaseAway, Failure, ServerError
+from inference.protocols.forms import form
 
 log = logging.getLogger(__name__)
 
@@ -36,22 +30,30 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
     if not isinstance(error, exceptions.APIException):
         return None
     if isinstance(error, APIError):
-        body, headers = error.body, error.headers
+        failure = error.failure
     else:
-        title = HTTPStatus(error.status_code).phrase
-        body = problem(error.status_code, str(error.get_codes()), title, str(error.detail))
         headers = {}
         if isinstance(error, exceptions.MethodNotAllowed):
             headers["Allow"] = ", ".join(context["view"].allowed_methods)
-    return Response(body, error.status_code, headers=headers, content_type=MEDIA_TYPE)
+        title = HTTPStatus(error.status_code).phrase
+        code = str(error.get_codes())
+        failure = Failure(error.status_code, code, title, str(error.detail), headers)
+    found = form(context["request"].path)(failure)
+    return Response(found.body, found.status, headers=found.headers, content_type=found.media_type)
 
 
-def _plain(status: HTTPStatus, code: str, detail: str) -> HttpResponse:
-    return _response(problem(status, code, status.phrase, detail))
+def _plain(request: HttpRequest, status: HTTPStatus, code: str, detail: str) -> HttpResponse:
+    return _response(request, Failure(status, code, status.phrase, detail))
 
 
-def _response(body: dict[str, Any]) -> HttpResponse:
-    return HttpResponse(orjson.dumps(body), status=body["status"], content_type=MEDIA_TYPE)
+def _response(request: HttpRequest, failure: Failure) -> HttpResponse:
+    found = form(request.path)(failure)
+    return HttpResponse(
+        orjson.dumps(found.body),
+        status=found.status,
+        content_type=found.media_type,
+        headers=dict(found.headers),
+    )
 
 
 def _for_people(request: HttpRequest) -> bool:
@@ -62,19 +64,20 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _for_people(request):
         return defaults.bad_request(request, exception)
     detail = "The request can't be read: is its Host among DJANGO_ALLOWED_HOSTS?"
-    return _response(BadRequest(detail).body)
+    return _response(request, BadRequest(detail).failure)
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _for_people(request):
         return defaults.permission_denied(request, exception)
-    return _plain(HTTPStatus.FORBIDDEN, "forbidden", "This is not allowed here.")
+    return _plain(request, HTTPStatus.FORBIDDEN, "forbidden", "This is not allowed here.")
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _for_people(request):
         return defaults.page_not_found(request, exception)
-    return _plain(HTTPStatus.NOT_FOUND, "not_found", "Nothing is here. The API is listed at /docs.")
+    detail = "Nothing is here. The API is listed at /docs."
+    return _plain(request, HTTPStatus.NOT_FOUND, "not_found", detail)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
@@ -82,16 +85,15 @@ def server_error(request: HttpRequest) -> HttpResponse:
         return _database_away(request)
     if _for_people(request):
         return defaults.server_error(request)
-    return _response(ServerError().body)
+    return _response(request, ServerError().failure)
 
 
 def _database_away(request: HttpRequest) -> HttpResponse:
-    if _for_people(request):
-        # Without the request, from which the admin's pages would look up in the database who asks.
-        context = {"site_header": admin.site.site_header}
-        page = render_to_string("admin/database_away.html", context)
-        response = HttpResponse(page, status=DatabaseAway.status_code)
-    else:
-        response = _response(DatabaseAway().body)
+    if not _for_people(request):
+        return _response(request, DatabaseAway().failure)
+    # Without the request, from which the admin's pages would look up in the database who asks.
+    context = {"site_header": admin.site.site_header}
+    page = render_to_string("admin/database_away.html", context)
+    response = HttpResponse(page, status=DatabaseAway.status_code)
     response["Retry-After"] = str(DatabaseAway.retry_after)
     return response

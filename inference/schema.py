@@ -53,7 +53,7 @@ def _example(code: str, title: str, status: int, detail: str) -> OpenApiExample:
     )
 
 
-_ASKED = (
+ASKED = (  # errors that any request for a model may meet
     errors.BadRequest,
     errors.InvalidJSON,
     errors.InvalidEncoding,
@@ -91,6 +91,34 @@ KEY = OpenApiParameter(
 )
 
 
+TIMEOUT = OpenApiParameter(
+    "X-Request-Timeout",
+    {"type": "number", "minimum": 0, "exclusiveMinimum": True},
+    OpenApiParameter.HEADER,
+    description=(
+        "Seconds that you wait: nothing is computed for you afterwards. At most, and if it isn't "
+        f"sent: {settings.VELO_REQUEST_TIMEOUT:g}."
+    ),
+)
+
+
+def of_answer() -> list[OpenApiParameter]:
+    """The headers of an answer by a model."""
+    return [
+        _header("X-Velo-Model", "The name of the model that answered.", [200]),
+        _header("X-Velo-Model-Version", "The version that answered, name@version.", [200]),
+        _header("X-Velo-Worker", "The id of the worker that answered; of several, all.", [200]),
+        _header(
+            "X-Velo-Truncated",
+            "Only on a text longer than the model takes: the tokens it read.",
+            [200],
+            int,
+        ),
+        _header("Server-Timing", "Milliseconds in queue, model and in total.", [200]),
+        _header("Retry-After", "Seconds.", [429, 503], int),
+    ]
+
+
 def _transform(
     operation_id: str, summary: str, description: str, *further: type[errors.APIError]
 ) -> Any:
@@ -101,31 +129,13 @@ def _transform(
         description=description,
         request={"application/json": {}},
         parameters=[
-            OpenApiParameter(
-                "X-Request-Timeout",
-                {"type": "number", "minimum": 0, "exclusiveMinimum": True},
-                OpenApiParameter.HEADER,
-                description=(
-                    "Seconds that you wait: nothing is computed for you afterwards. At most, and "
-                    f"if it isn't sent: {settings.VELO_REQUEST_TIMEOUT:g}."
-                ),
-            ),
+            TIMEOUT,
             *([] if errors.UnknownVersion in further else [KEY]),
-            _header("X-Velo-Model", "The name of the model that answered.", [200]),
-            _header("X-Velo-Model-Version", "The version that answered, name@version.", [200]),
-            _header("X-Velo-Worker", "The id of the worker that answered.", [200]),
-            _header(
-                "X-Velo-Truncated",
-                "Only on a text longer than the model takes: the tokens it read.",
-                [200],
-                int,
-            ),
-            _header("Server-Timing", "Milliseconds in queue, model and in total.", [200]),
-            _header("Retry-After", "Seconds.", [429, 503], int),
+            *of_answer(),
         ],
         responses={
             200: {},
-            **_problems(*_ASKED, *further),
+            **_problems(*ASKED, *further),
         },
     )
 

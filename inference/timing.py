@@ -1,6 +1,7 @@
 """How long answers took: the header for the caller, the figures for the admin."""
 
 import atexit
+from collections.abc import Sequence
 from functools import cache, partial
 
 from workers.host.ticker import Ticker
@@ -44,11 +45,11 @@ def record_failure(label: str) -> None:
     timings().recorder.fail(label)
 
 
-def server_timing(prediction: Prediction, seconds: float) -> str:
-    """The Server-Timing header (W3C), in milliseconds."""
+def server_timing(predictions: Sequence[Prediction], seconds: float) -> str:
+    """The Server-Timing header (W3C), in milliseconds; of several inputs, the slowest counts."""
     stages = {
-        "queue": prediction.queue_time,
-        "model": prediction.model_time,
+        "queue": max(one.queue_time for one in predictions),
+        "model": max(one.model_time for one in predictions),
         "total": seconds,
     }
     return ", ".join(f"{name};dur={took * 1000:.1f}" for name, took in stages.items())

@@ -1,6 +1,6 @@
 """Where each endpoint is."""
 
-from django.urls import path
+from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerView
 from rest_framework.renderers import TemplateHTMLRenderer
@@ -19,6 +19,8 @@ urlpatterns = [
         views.VersionTransformView.as_view(),
         name="version-transform",
     ),
+    path("", include("inference.protocols.openai.urls")),
+    path("", include("inference.protocols.rerank.urls")),
     path("stat", views.StatView.as_view(), name="stat"),
     path("health/live", views.LiveView.as_view(), name="live"),
     path("health/ready", views.ReadyView.as_view(), name="ready"),

@@ -7,12 +7,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from inference import dispatch, schema, timing
+from inference import dispatch, headers, schema, timing
 from inference.choice import Target
 from inference.errors import InvalidJSON
 from inference.serializers import check_timeout
 from workers.metrics.stat import stat
-from workers.values.version_id import VersionId
 
 
 @extend_schema_view(post=schema.transform)
@@ -28,15 +27,7 @@ class TransformView(APIView):
         prediction = dispatch.transform(target, request.data, timeout)
         seconds = time.perf_counter() - started
         timing.record(prediction, seconds)
-        headers = {
-            "X-Velo-Model": VersionId.parse(prediction.model_version).model,
-            "X-Velo-Model-Version": prediction.model_version,
-            "X-Velo-Worker": prediction.worker,
-            "Server-Timing": timing.server_timing(prediction, seconds),
-        }
-        if prediction.truncated:
-            headers["X-Velo-Truncated"] = str(prediction.tokens)
-        return Response(prediction.output, headers=headers)
+        return Response(prediction.output, headers=headers.of_answer([prediction], seconds))
 
 
 @extend_schema_view(post=schema.model_transform)

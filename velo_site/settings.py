@@ -34,6 +34,8 @@ VELO_ACTIVATION_TIMEOUT = env.integer("VELO_ACTIVATION_TIMEOUT", 600, minimum=1)
 VELO_MAX_INPUT_CHARS = env.integer("VELO_MAX_INPUT_CHARS", 200_000, minimum=1)
 VELO_MAX_BODY_BYTES = env.integer("VELO_MAX_BODY_BYTES", 2 * 1024 * 1024, minimum=1)
 VELO_REQUEST_TIMEOUT = env.seconds("VELO_REQUEST_TIMEOUT", 30)  # then 504, and the job is dropped
+VELO_MAX_INPUTS = env.integer("VELO_MAX_INPUTS", 2048, minimum=1)  # of one request; above it 413
+VELO_MAX_INPUTS_BYTES = env.integer("VELO_MAX_INPUTS_BYTES", 32 * 1024 * 1024, minimum=1)
 VELO_MAX_QUEUE = env.integer("VELO_MAX_QUEUE", 1000, minimum=1)  # inputs waiting; above it 429
 VELO_CLIENT_MAX = env.integer("VELO_CLIENT_MAX", 500)  # inputs of one address; 0: no limit
 VELO_READ_TIMEOUT = env.seconds("VELO_READ_TIMEOUT", 15)  # for the headers, then for the body
@@ -152,6 +154,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 else:
     DATABASES["default"]["ENGINE"] = "velo_site.postgresql"  # Django's, without endless waits
     DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 3)
+    DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True  # for PgBouncer's transaction mode
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [

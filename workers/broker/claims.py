@@ -2,8 +2,8 @@
 
 import zlib
 from base64 import b64encode
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
 from uuid import uuid4
@@ -72,9 +72,11 @@ class Claim:
             function, _, args, kwargs = orjson.loads(zlib.decompress(self.data))
         except (ValueError, TypeError, zlib.error):
             return None
-        if function != INFER or kwargs or not isinstance(args, list) or len(args) not in (1, 2):
+        if function != INFER or not isinstance(args, list) or len(args) not in (1, 2):
             return None
-        return Question(self, *args)
+        if not isinstance(kwargs, dict) or kwargs.keys() - {"parameters"}:
+            return None
+        return Question(self, *args, **kwargs)
 
     def execution(self, connection: Redis, worker: str) -> Execution:
         """The same, as RQ's own methods take it."""
@@ -90,6 +92,7 @@ class Question:
     claim: Claim
     input: Any  # JSON
     compare: Any = None  # of a shadow's copy; see NewJob
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # see NewJob
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ def finish(connection: Redis, worker: str, answers: Sequence[Answer], seconds: f
 def put_back(connection: Redis, worker: str, executions: Sequence[str]) -> int:
     """Put jobs that weren't begun back at the front of their queues, as they were; returns how many
     were. `executions`: "job id:execution id"."""
-    args: list[Any] = [RQ_KEY_PREFIX, worker, 0, utcformat(now()), "", ""]
+    args: list[Any] = [RQ_KEY_PREFIX, worker, 0, utcformat(now()), "", "", ""]
     for execution in executions:
         args += (execution, "", "")
     outcome = script("put_back")(args=args, client=connection)

@@ -65,6 +65,7 @@ class NewJob:
     # is forgotten when its caller is gone, even if the web process is gone too.
     lifetime: float | None = None
     lane: Lane = Lane.INTERACTIVE
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # of the request; see predictors
     id: str = field(default_factory=lambda: str(uuid4()))
 
 
@@ -108,7 +109,9 @@ def enqueue(
     sizes = chain.from_iterable((size, *repeat(0, size - 1)) for size in groups or repeat(1))
     for job, size in zip(jobs, sizes, strict=False):
         arguments = [job.input] if job.compare is None else [job.input, job.compare]
-        data = JSONSerializer.dumps([INFER, None, arguments, {}])
+        data = JSONSerializer.dumps(
+            [INFER, None, arguments, {"parameters": job.parameters} if job.parameters else {}]
+        )
         lifetime = settings.VELO_REQUEST_TIMEOUT if job.lifetime is None else job.lifetime
         args += (job.id, zlib.compress(data), job.description, job.seconds, job.crashes)
         args += (math.ceil(lifetime), len(data) if len(data) > HEAVY else 0, size)

@@ -15,7 +15,7 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job
 from rq.utils import now, utcformat
 
-from workers.broker import leases
+from workers.broker import leases, ledger
 from workers.broker.connection import connection, script
 from workers.broker.leases import Registration
 from workers.broker.roster import Roster
@@ -42,7 +42,7 @@ class Loss:
 def rescue(judge_leases: bool = True, roster: Roster | None = None) -> list[Loss]:
     """Put back the jobs of workers whose process is gone from this machine and, if we may judge
     that, of workers whose lease is over. `roster`: what this process knows of the others from its
-    last look; without it everything is read."""
+    last look; without it everything is read. Each loss waits for the database, see ledger.py."""
     roster = roster or Roster()
     missed = roster.look(judge_leases)
     losses = [_rescue(one, sure=True) for one in missed.gone]
@@ -71,7 +71,7 @@ def charge(worker: str, executions: Sequence[str], why: str) -> tuple[int, int]:
     noticed = now()
     put_back = script("put_back")(
         args=[
-            *(RQ_KEY_PREFIX, worker, settings.VELO_MAX_CRASHES, utcformat(noticed), "", ""),
+            *(RQ_KEY_PREFIX, worker, settings.VELO_MAX_CRASHES, utcformat(noticed), "", "", why),
             *_histories(connection(), executions, f"{utcformat(noticed)} {worker}: {why}"),
         ],
         client=connection(),
@@ -86,10 +86,10 @@ def _rescue(dead: Registration, sure: bool) -> Loss | None:
     index = f"{RQ_KEY_PREFIX}:worker:{dead.worker}:executions"
     executions = [name.decode() for name in cast(set[bytes], connection().smembers(index))]
     outcome = script("put_back")(
-        keys=[leases.REGISTRY, dead.changes, *dead.leases],
+        keys=[leases.REGISTRY, dead.changes, ledger.LOSSES, *dead.leases],
         args=[
             *(RQ_KEY_PREFIX, dead.worker, settings.VELO_MAX_CRASHES, utcformat(noticed)),
-            *(dead.entry, int(sure)),
+            *(dead.entry, int(sure), why),
             *_histories(connection(), executions, f"{utcformat(noticed)} {dead.worker}: {why}"),
         ],
         client=connection(),

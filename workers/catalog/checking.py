@@ -40,10 +40,10 @@ def take_up() -> None:
     """If checks wait, run them, one after another, in a thread of this process. Does nothing while
     RQ is suspended, or a process that shares VELO_VAR runs checks: that one takes all that wait.
 
-    Each worker calls this again and again while the plan has a check, so that checks go on when the
-    worker that ran them dies. Raises DatabaseError.
+    Workers call this again and again while the plan has a check, so that checks go on when the
+    worker that ran them dies.
     """
-    if not _working.locked() and lifecycle.waiting_checks():
+    if not _working.locked():
         threading.Thread(target=_work_off, name="checks", daemon=True).start()
 
 

@@ -7,7 +7,7 @@ while the database is away.
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, cast
 
 from django.db import transaction
@@ -43,6 +43,7 @@ class PlannedVersion:
     memory: int | None  # bytes, as its check measured
     dimensions: int
     schemas: Mapping[str, Any]  # "input" and "output" in JSON Schema, if it has its own
+    registered: int = 0  # Unix seconds; 0: not known yet
 
     @property
     def label(self) -> str:
@@ -110,9 +111,15 @@ def _model(kept: dict[str, Any]) -> PlannedModel:
     def share(one: dict[str, Any] | None) -> Share | None:
         return Share(**one) if one else None
 
-    versions = {version: PlannedVersion(**one) for version, one in kept["versions"].items()}
+    versions = {version: _version(one) for version, one in kept["versions"].items()}
     shares = {"canary": share(kept["canary"]), "shadow": share(kept["shadow"])}
     return PlannedModel(**{**kept, **shares, "versions": versions})
+
+
+def _version(kept: dict[str, Any]) -> PlannedVersion:
+    """Without what a newer Velo may have added."""
+    known = {one.name for one in fields(PlannedVersion)}
+    return PlannedVersion(**{name: value for name, value in kept.items() if name in known})
 
 
 def decided() -> Plan:
@@ -131,6 +138,7 @@ def decided() -> Plan:
             memory=row.memory,
             dimensions=row.dimensions,
             schemas=row.schemas,
+            registered=int(row.first_seen.timestamp()),
         )
     pending = Change.objects.filter(outcome=Change.Outcome.PENDING)
     targets = dict(pending.values_list("model_id", "to_version_id"))

@@ -26,7 +26,8 @@ class Ticker(threading.Thread):
         super().__init__(name=name, daemon=True)
         self.interval = interval
         self._work = work
-        self._ended = threading.Event()
+        self._ended = False
+        self._due = threading.Event()  # before its time
         self._last: Callable[[], object] | None = None
         self._failing = False
 
@@ -35,7 +36,11 @@ class Ticker(threading.Thread):
         self.tick()
         chance = SystemRandom()  # the module's own generator may be seeded by others
         pause = self.interval * chance.random()
-        while not self._ended.wait(pause):
+        while True:
+            self._due.wait(pause)
+            self._due.clear()
+            if self._ended:
+                break
             self.tick()
             pause = self.interval * chance.uniform(1 - JITTER, 1 + JITTER)
         if self._last:
@@ -51,15 +56,20 @@ class Ticker(threading.Thread):
             self._failing = False
         except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live on
             if not self._failing:
-                then = "" if self._ended.is_set() else "; trying again"
+                then = "" if self._ended else "; trying again"
                 log.warning("%s: %s: %s%s", self.name, type(error).__name__, error, then)
             self._failing = True
+
+    def hurry(self) -> None:
+        """The next call is due now."""
+        self._due.set()
 
     def stop(self, last: Callable[[], object] | None = None, within: float | None = None) -> bool:
         """Let the thread end, with `last` as its last tick; returns whether it did so
         within `within` seconds."""
         self._last = last
-        self._ended.set()
+        self._ended = True
+        self._due.set()
         if self.is_alive():
             self.join(within)
         return not self.is_alive()

@@ -1,28 +1,32 @@
-"""Collects durations in memory and writes them in bulk, off the path of any request.
+"""Collects durations in memory and sends them to the ledger, off the path of any request.
 
-Every process, web or worker, has one Recorder; all write into the same rows, so that the rows are
-the truth about the whole system.
+Every process, web or worker, has one Recorder. What all of them have sent is written into the same
+rows, so that the rows are the truth about the whole system.
 """
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import reduce
 from operator import or_
 from typing import NamedTuple
 
-from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from workers.broker.connection import connection
+from workers.broker.ledger import Field, Packet, Sender
+from workers.metrics import shadowing
 from workers.metrics.shadowing import Comparisons
-from workers.models import LatencySample, ModelVersion
+from workers.models import LatencySample
 from workers.values.histogram import Histogram
 
 RESPONSES_KEY = "velo:response-times"
 RESPONSES_KEPT = 1000
-MINUTES_KEPT = 60  # of durations, in memory, while they can't be written
+MINUTES_KEPT = 60  # of durations: in memory while Redis is away, of unknown versions in the ledger
+LATENCY = "latency"  # the first word of its fields in the ledger
+TOTAL, FAILED = "total", "failed"  # and the last, or a bucket's number
 
 
 class Key(NamedTuple):
@@ -47,13 +51,13 @@ class Measured:
 
 
 class Recorder:
-    """Durations of one process that aren't in the database yet."""
+    """Durations of one process that aren't in the ledger yet."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pending: dict[Key, Measured] = {}
         self._responses: list[float] = []
-        self._version_ids: dict[str, int] = {}
+        self._sender = Sender()
         self.comparisons = Comparisons()
 
     def record(self, stage: LatencySample.Stage, label: str, *durations: float) -> None:
@@ -83,73 +87,94 @@ class Recorder:
         return self._pending[key]
 
     def flush(self) -> None:
-        """Write what is pending; what can't be written yet stays, the newest hour of it."""
+        """Send what is pending to the ledger; what can't be sent yet stays, the newest hour of it.
+
+        Raises RedisError.
+        """
+        self._sender.resend()
         with self._lock:
             pending, self._pending = self._pending, {}
             responses, self._responses = self._responses, []
-        try:
-            if responses:
-                _push_responses(responses)
-            self.comparisons.flush()
-            unknown = self._store(pending) if pending else {}
-        except Exception:
-            self._version_ids = {}  # it may be another database when it is back
-            self._keep(pending)
-            raise
-        self._keep(unknown)
-
-    def _store(self, pending: dict[Key, Measured]) -> dict[Key, Measured]:
-        """Returns what belongs to versions that aren't registered yet: theirs is the worker that
-        has started while the database was away."""
-        ids = self._ids({key.label for key in pending})
-        unknown = {key: one for key, one in pending.items() if key.label not in ids}
-        fresh = {
-            (key.minute, key.stage, ids[key.label]): measured
-            for key, measured in pending.items()
-            if key.label in ids
-        }
-        if not fresh:
-            return unknown
-        with transaction.atomic():
-            LatencySample.objects.bulk_create(
-                [
-                    LatencySample(minute=minute, stage=stage, model_version_id=version)
-                    for minute, stage, version in fresh
-                ],
-                ignore_conflicts=True,
-            )
-            wanted = [
-                Q(minute=minute, stage=stage, model_version_id=version)
-                for minute, stage, version in fresh
-            ]
-            # Locked in one order everywhere, so that two processes can't lock each other out.
-            rows = list(
-                LatencySample.objects.select_for_update().filter(reduce(or_, wanted)).order_by("pk")
-            )
-            for row in rows:
-                merged, measured = row.histogram, fresh[row.minute, row.stage, row.model_version_id]
-                merged.merge(measured.histogram)
-                row.histogram = merged
-                row.failed += measured.failed
-            LatencySample.objects.bulk_update(rows, ["count", "total", "buckets", "failed"])
-        return unknown
-
-    def _ids(self, labels: set[str]) -> dict[str, int]:
-        """Primary keys of these versions; unregistered versions are left out."""
-        if not labels <= self._version_ids.keys():
-            self._version_ids = {str(row): row.pk for row in ModelVersion.objects.all()}
-        return self._version_ids
-
-    def _keep(self, pending: dict[Key, Measured]) -> None:
-        with self._lock:
-            for key, measured in pending.items():
-                self._pending.setdefault(key, Measured()).merge(measured)
-            self._trim()
+        compared = self.comparisons.take()
+        self._sender.send(
+            Packet({**to_figures(pending), **shadowing.sums(compared)}, shadowing.minima(compared))
+        )
+        if responses:
+            _push_responses(responses)
 
     def _trim(self) -> None:
         minutes = sorted({key.minute for key in self._pending})
         for key in [key for key in self._pending if key.minute not in minutes[-MINUTES_KEPT:]]:
             del self._pending[key]
+
+
+def to_figures(pending: Mapping[Key, Measured]) -> dict[Field, float]:
+    """As the ledger adds them up."""
+    found: dict[Field, float] = {}
+    for key, measured in pending.items():
+        words = LATENCY, key.minute.isoformat(), key.stage, key.label
+        numbers = {TOTAL: measured.histogram.total, FAILED: measured.failed}
+        numbers.update(measured.histogram.to_json())
+        found |= {(*words, what): number for what, number in numbers.items() if number}
+    return found
+
+
+def from_figures(figures: Mapping[Field, float]) -> dict[Key, Measured]:
+    """The latencies among all figures that the ledger has."""
+    found: dict[Key, Measured] = {}
+    for (first, *words), number in figures.items():
+        if first != LATENCY:
+            continue
+        minute, stage, label, what = words
+        key = Key(datetime.fromisoformat(minute), stage, label)
+        measured = found.setdefault(key, Measured())
+        if what == TOTAL:
+            measured.histogram.total = number
+        elif what == FAILED:
+            measured.failed = round(number)
+        else:
+            measured.histogram.buckets[int(what)] = round(number)
+    return found
+
+
+def store(measured: Mapping[Key, Measured], ids: Mapping[str, int]) -> dict[Key, Measured]:
+    """Add them to the rows, in the transaction of the caller. `ids`: primary keys of the registered
+    versions, by label. Returns the newest hour of what belongs to other versions: these are
+    registered when their worker's report is written."""
+    fresh = {
+        (key.minute, key.stage, ids[key.label]): one
+        for key, one in measured.items()
+        if key.label in ids
+    }
+    if fresh:
+        _add(fresh)
+    oldest = timezone.now() - timedelta(minutes=MINUTES_KEPT)
+    return {
+        key: one for key, one in measured.items() if key.label not in ids and key.minute > oldest
+    }
+
+
+def _add(fresh: Mapping[tuple[datetime, str, int], Measured]) -> None:
+    LatencySample.objects.bulk_create(
+        [
+            LatencySample(minute=minute, stage=stage, model_version_id=version)
+            for minute, stage, version in fresh
+        ],
+        ignore_conflicts=True,
+    )
+    wanted = [
+        Q(minute=minute, stage=stage, model_version_id=version) for minute, stage, version in fresh
+    ]
+    # Locked, since an older Velo's processes add to them too.
+    rows = list(
+        LatencySample.objects.select_for_update().filter(reduce(or_, wanted)).order_by("pk")
+    )
+    for row in rows:
+        merged, measured = row.histogram, fresh[row.minute, row.stage, row.model_version_id]
+        merged.merge(measured.histogram)
+        row.histogram = merged
+        row.failed += measured.failed
+    LatencySample.objects.bulk_update(rows, ["count", "total", "buckets", "failed"])
 
 
 def _push_responses(seconds: list[float]) -> None:

@@ -4,7 +4,7 @@ The admin and /stat read through the same QuerySets, so that the two can't disag
 """
 
 from workers.models.interventions import Intervention, Queue
-from workers.models.measures import LatencySample, ShadowComparison, prune
+from workers.models.measures import LatencySample, ShadowComparison, WrittenBatch, prune
 from workers.models.versions import Change, GoldenInput, ModelVersion, ServedModel
 from workers.models.workers import Worker, WorkerQuerySet
 
@@ -19,5 +19,6 @@ __all__ = [
     "ShadowComparison",
     "Worker",
     "WorkerQuerySet",
+    "WrittenBatch",
     "prune",
 ]

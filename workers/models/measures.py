@@ -74,6 +74,26 @@ class ShadowComparison(models.Model):
         return f"{self.shadow} against {self.to}"
 
 
+class WrittenBatch(models.Model):
+    """A batch of figures that is written (workers.broker.ledger), so that none is written twice."""
+
+    KEPT = timedelta(hours=1)  # much longer than any process takes to write one
+
+    name = models.CharField(max_length=32, primary_key=True)
+    at = models.DateTimeField(auto_now_add=True)
+    left = models.JSONField(default=list, help_text="What of it had to wait.")
+
+    def __str__(self) -> str:
+        return self.name
+
+    @classmethod
+    def begin(cls, name: str) -> tuple["WrittenBatch", bool]:
+        """And whether the caller is to write it, in the same transaction. Another process that
+        writes it at the same time waits for the end of that transaction."""
+        cls.objects.filter(at__lt=timezone.now() - cls.KEPT).delete()
+        return cls.objects.get_or_create(name=name)
+
+
 def prune() -> dict[str, int]:
     """Delete what is older than VELO_STATS_DAYS; returns the number of rows by table."""
     oldest = timezone.now() - timedelta(days=settings.VELO_STATS_DAYS)

@@ -7,21 +7,27 @@ from django.db import models
 from django.db.models import Case, ExpressionWrapper, F, Q, QuerySet, Value, When
 from django.db.models.functions import Now
 
-from workers.broker.rescue import Loss
 from workers.models.versions import ModelVersion
 from workers.values.figures import BatchFigures
+
+# Seconds beyond VELO_LEASE after which a worker without news counts as lost. Its reports come every
+# few seconds, and may wait until another process is elected to write them. Where other workers
+# live, they notice its death much sooner.
+DELAY = 9.0
+LOST = "Lost: "
 
 
 class WorkerQuerySet(QuerySet["Worker"]):
     """Liveness is judged by the database's clock alone, as it is written."""
 
     def _living(self) -> Q:
-        fresh = Now() - timedelta(seconds=settings.VELO_LEASE)
+        fresh = Now() - timedelta(seconds=settings.VELO_LEASE + DELAY)
         seen_since = Q(lost_at=None) | Q(last_seen__gt=F("lost_at"))
         return Q(last_seen__gt=fresh) & seen_since & ~Q(state__in=Worker.ENDED)
 
     def alive(self) -> "WorkerQuerySet":
-        """Workers with a beat within VELO_LEASE seconds that haven't ended."""
+        """Workers that haven't ended, whose death nobody noticed, and whose last report was written
+        within VELO_LEASE + DELAY seconds."""
         return self.filter(self._living())
 
     def holding(self, label: str) -> "WorkerQuerySet":
@@ -32,13 +38,13 @@ class WorkerQuerySet(QuerySet["Worker"]):
         """Of all these workers together."""
         return BatchFigures.sum(self.values_list("batches", flat=True))
 
-    def record(self, loss: Loss) -> None:
-        """That a worker was lost."""
-        self.filter(pk=loss.worker).update(
+    def record_loss(self, worker: str, why: str, rescued: int, failed: int) -> None:
+        """`worker` has died. `rescued`: jobs that were put back; `failed`: poisonous jobs."""
+        self.filter(pk=worker).update(
             lost_at=Now(),  # by the clock that wrote last_seen
-            jobs_rescued=F("jobs_rescued") + loss.rescued,
-            note=f"Lost: {loss.why}. {loss.rescued} jobs were put back"
-            + (f", {loss.failed} failed as poisonous." if loss.failed else "."),
+            jobs_rescued=F("jobs_rescued") + rescued,
+            note=f"{LOST}{why}. {rescued} jobs were put back"
+            + (f", {failed} failed as poisonous." if failed else "."),
         )
 
     def with_health(self) -> "WorkerQuerySet":
@@ -55,7 +61,7 @@ class WorkerQuerySet(QuerySet["Worker"]):
 
 
 class Worker(models.Model):
-    """One worker process, alive or not. The process itself writes this row, every second."""
+    """One worker process, alive or not, as it last reported; see workers.runtime.bookkeeping."""
 
     class State(models.TextChoices):
         """What the worker says it does; a worker that was killed keeps its last state."""
@@ -67,12 +73,12 @@ class Worker(models.Model):
         FAILED = "failed"  # could not start; `note` says why
 
     ENDED = (State.STOPPED, State.FAILED)
-    # Never stored: a row in another state whose last_seen is older than VELO_LEASE or than lost_at.
+    # Never stored: a row in another state that isn't alive, see WorkerQuerySet.
     LOST = "lost"
 
     id = models.CharField("ID", primary_key=True, max_length=64)  # the RQ worker's name
     node = models.CharField(max_length=255)
-    host = models.CharField(max_length=64, help_text="The machine, whatever its containers say.")
+    host = models.CharField(max_length=64, help_text="What it shares its cores with.")
     pid = models.PositiveIntegerField("PID")
     queues = models.CharField(max_length=1000)
     follows = models.BooleanField(
@@ -88,8 +94,15 @@ class Worker(models.Model):
         related_name="workers",
         help_text="The first of the versions that it holds.",
     )
+    declared = models.CharField(
+        max_length=300,
+        blank=True,
+        db_default="",
+        help_text="The version that its environment names, once it is registered.",
+    )
     started = models.DateTimeField(db_default=Now())
-    last_seen = models.DateTimeField(db_default=Now(), db_index=True)
+    # Without an index: PostgreSQL then writes a new one into the same page, and no index (HOT).
+    last_seen = models.DateTimeField(db_default=Now())
     lost_at = models.DateTimeField(
         null=True, blank=True, help_text="When others noticed that it had died, if ever."
     )

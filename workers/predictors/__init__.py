@@ -9,14 +9,26 @@ from pathlib import Path
 from django.conf import settings
 
 from workers.predictors import folder
-from workers.predictors.kinds import KINDS, Kind
-from workers.predictors.protocol import Encoded, InputError, ModelError, Predictor, Spec, Vector
+from workers.predictors.kinds import EMBEDDING_KINDS, KINDS, Kind
+from workers.predictors.protocol import (
+    NO_PARAMETERS,
+    Encoded,
+    InputError,
+    ModelError,
+    Parameters,
+    Predictor,
+    Spec,
+    Vector,
+)
 
 __all__ = [
+    "EMBEDDING_KINDS",
     "KINDS",
+    "NO_PARAMETERS",
     "Encoded",
     "InputError",
     "ModelError",
+    "Parameters",
     "Predictor",
     "Spec",
     "Vector",

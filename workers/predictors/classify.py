@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy
 
-from workers.predictors import options
+from workers.predictors import encoder, options
 from workers.predictors.encoder import Encoder, texts
 from workers.predictors.engines import Outputs
-from workers.predictors.protocol import Encoded, Spec
+from workers.predictors.protocol import NO_PARAMETERS, Encoded, Parameters, Spec, check_parameters
 from workers.predictors.reading import Graph, Read, prepare
 from workers.predictors.scores import Scores, sigmoid, softmax
 
 __all__ = ["ClassifyPredictor", "load", "prepare"]
 
-OPTIONS = {"max_tokens": int}
+OPTIONS = encoder.OPTIONS
+PARAMETERS = {**encoder.PARAMETERS, "raw_scores": bool}
 FORMS: dict[str | None, Callable[[Outputs], Scores]] = {  # by config.json's problem_type
     "multi_label_classification": sigmoid,
     "regression": lambda logits: logits.astype(numpy.float64),
@@ -31,22 +32,32 @@ class ClassifyPredictor(Encoder):
         problem = "regression" if len(self.labels) == 1 else read.facts.problem
         self._scores = FORMS.get(problem, softmax)
 
-    def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
+    def encode(
+        self, inputs: Sequence[Any], parameters: Parameters = NO_PARAMETERS
+    ) -> list[Encoded]:
         """Raises InputError unless each input is a string."""
-        given = self._shortener.shortened(texts(self.kind, inputs))
+        check_parameters(parameters, PARAMETERS, self.kind)
+        tokenizer, shortener = self.reading(parameters)
+        given = texts(self.kind, inputs)
+        encodings = tokenizer.encode_batch_fast(shortener.shortened(given))
+        self.check_lengths(parameters, given, encodings)
         return [
-            Encoded(encoding.ids, len(encoding), truncated=bool(encoding.overflowing))
-            for encoding in self._tokenizer.encode_batch_fast(given)
+            Encoded(encoding.ids, len(encoding), bool(encoding.overflowing), parameters)
+            for encoding in encodings
         ]
 
     def predict(self, batch: Sequence[Encoded]) -> list[list[dict[str, Any]]]:
         """For each text its labels with their scores, the highest score first."""
+        logits = self.forward(batch)
         return [
             [
                 {"label": self.labels[index], "score": float(scores[index])}
                 for index in numpy.argsort(-scores, kind="stable")
             ]
-            for scores in self._scores(self.forward(batch))
+            for scores in (
+                raw if one.parameters.get("raw_scores") else made
+                for one, raw, made in zip(batch, logits, self._scores(logits), strict=True)
+            )
         ]
 
     def problem(self, given: Any, output: Any) -> str:

@@ -11,7 +11,15 @@ from jsonschema import Draft202012Validator, SchemaError
 from workers.broker.wire import JSONSerializer
 from workers.host import memory
 from workers.predictors import options
-from workers.predictors.protocol import Encoded, InputError, ModelError, Spec
+from workers.predictors.protocol import (
+    NO_PARAMETERS,
+    Encoded,
+    InputError,
+    ModelError,
+    Parameters,
+    Spec,
+    check_parameters,
+)
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +46,11 @@ class CustomPredictor:
         self._gives = _validator(spec, "output_schema", self.output_schema)
         self._model = model
 
-    def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
+    def encode(
+        self, inputs: Sequence[Any], parameters: Parameters = NO_PARAMETERS
+    ) -> list[Encoded]:
         """Raises InputError if an input doesn't match the class's input_schema."""
+        check_parameters(parameters, {}, self.kind)
         for given in inputs:
             if found := _misfit(given, self._takes):
                 raise InputError(f"{self.spec.label} takes no such input: {found}")

@@ -6,15 +6,31 @@ from typing import Any, cast
 
 import numpy
 
-from workers.predictors import engines, folder, options, vectors
+from workers.predictors import encoder, engines, folder, options, vectors
 from workers.predictors.encoder import Encoder, texts
 from workers.predictors.folder import Layout
-from workers.predictors.protocol import Encoded, ModelError, Spec, Vector
+from workers.predictors.protocol import (
+    NO_PARAMETERS,
+    Encoded,
+    InputError,
+    ModelError,
+    Parameters,
+    Spec,
+    Vector,
+    check_parameters,
+)
 from workers.predictors.reading import Graph, Read, prepare
 
 __all__ = ["EmbedPredictor", "load", "prepare"]
 
-OPTIONS = {"pooling": str, "normalize": bool, "prompt": str, "dimensions": int, "max_tokens": int}
+OPTIONS = {
+    **encoder.OPTIONS,
+    "pooling": str,
+    "normalize": bool,
+    "prompt": str,
+    "dimensions": int,
+}
+PARAMETERS = {**encoder.PARAMETERS, "normalize": bool, "prompt_name": str}
 
 
 class EmbedPredictor(Encoder):
@@ -33,24 +49,51 @@ class EmbedPredictor(Encoder):
                 f"{hidden}. Give a number from 1 to {hidden}, or leave it out for all."
             )
 
-    def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
+    def encode(
+        self, inputs: Sequence[Any], parameters: Parameters = NO_PARAMETERS
+    ) -> list[Encoded]:
         """Puts the prompt before each text. Raises InputError unless each input is a string."""
+        check_parameters(parameters, PARAMETERS, self.kind)
         given = texts(self.kind, inputs)
         if self.layout.lower_case:
             given = [text.lower() for text in given]
-        given = self._shortener.shortened([self.layout.prompt + text for text in given])
+        tokenizer, shortener = self.reading(parameters)
+        prompt = self._prompt(parameters)
+        given = [prompt + text for text in given]
+        encodings = tokenizer.encode_batch_fast(shortener.shortened(given))
+        self.check_lengths(parameters, given, encodings)
         return [
-            Encoded(encoding.ids, len(encoding), truncated=bool(encoding.overflowing))
-            for encoding in self._tokenizer.encode_batch_fast(given)
+            Encoded(encoding.ids, len(encoding), bool(encoding.overflowing), parameters)
+            for encoding in encodings
         ]
+
+    def _prompt(self, parameters: Parameters) -> str:
+        """Raises InputError for a name that the model has no prompt for."""
+        if "prompt_name" not in parameters:
+            return self.layout.prompt
+        name, known = parameters["prompt_name"], self.layout.prompts
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise InputError(
+                f"prompt_name: the model has no prompt {name[:40]!r}. Known: {listed}."
+            )
+        if known[name] and not self.layout.pools_prompt:
+            raise InputError(
+                "prompt_name: this model wants a prompt to be left out of the pooling, which Velo "
+                "can't. Leave prompt_name out."
+            )
+        return known[name]
 
     def predict(self, batch: Sequence[Encoded]) -> Sequence[Vector]:
         """Vectors of shape (texts, dimensions), float32."""
         found = self.forward(batch)[:, : self.dimensions]
-        if self.layout.normalize:
-            norms = numpy.linalg.norm(found, axis=1, keepdims=True)
-            return cast(Sequence[Vector], found / numpy.maximum(norms, 1e-12))
-        return cast(Sequence[Vector], found.copy())  # the engine may use its buffer again
+        scaled = [one.parameters.get("normalize", self.layout.normalize) for one in batch]
+        if not any(scaled):
+            return cast(Sequence[Vector], found.copy())  # the engine may use its buffer again
+        norms = numpy.maximum(numpy.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+        if not all(scaled):
+            norms[~numpy.array(scaled)] = 1
+        return cast(Sequence[Vector], found / norms)
 
     def problem(self, given: Any, output: Any) -> str:
         """See Predictor.problem: finite numbers, as many as `dimensions`."""

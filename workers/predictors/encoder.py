@@ -1,17 +1,21 @@
 """What all kinds that read text with a transformers encoder have in common."""
 
+import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy
 from django.conf import settings
+from tokenizers import Encoding, Tokenizer
 
 from workers.host import machine, memory
-from workers.predictors import engines
+from workers.predictors import engines, options
 from workers.predictors.engines import (
     Candidate,
     Engine,
@@ -22,10 +26,26 @@ from workers.predictors.engines import (
     race,
 )
 from workers.predictors.engines.race import Course
-from workers.predictors.protocol import Encoded, InputError, ModelError, Spec
+from workers.predictors.protocol import (
+    NO_PARAMETERS,
+    TOO_LONG,
+    Encoded,
+    InputError,
+    ModelError,
+    Parameters,
+    Spec,
+)
 from workers.predictors.reading import Graph, Read
 from workers.predictors.shortening import Shortener
 
+OPTIONS: dict[str, type] = {"max_tokens": int, "quantize": str}  # of all kinds that are encoders
+PARAMETERS: dict[str, type] = {"truncate": bool, "truncation_side": str}  # of all kinds, likewise
+SIDES = ("left", "right")  # of a long text, that truncation leaves out
+QUANTISED = ("int8",)
+# Texts on which the ranges of a model's numbers are measured, so that it can be quantised: short,
+# long, in many scripts, names, numbers, code. None is a golden text, by which the model is judged.
+CALIBRATION = Path(__file__).with_name("calibration.json")
+UNQUANTISED = "Leave out the option 'quantize', or set all three to auto."
 OWN = 0.0007  # seconds that a worker spends on a batch besides the model call
 RACE_TEXTS, RACE_TOKENS = 32, 32  # of the full batch with which engines are timed
 # A first call of each size sets up buffers and kernels that later calls reuse.
@@ -48,12 +68,19 @@ class Encoder(ABC):
         self.kind = self.task = spec.kind
         self.name, self.version, self.source = spec.name, spec.version, str(spec.folder)
         self.max_tokens = _max_tokens(spec, read, max_tokens, pairs)
+        self._is_quantised = "quantize" in spec.options
+        if self._is_quantised:
+            options.choice(spec, "quantize", spec.options["quantize"], QUANTISED)
         self._padding = read.facts.padding, read.facts.pads_left
         # Without what transformers wraps around it, which takes as long as the tokenizing.
         self._tokenizer = read.tokenizer
-        self._tokenizer.enable_truncation(self.max_tokens, direction=read.facts.truncation_side)
+        self._truncation_side = read.facts.truncation_side
         self._tokenizer.no_padding()
+        truncate(self._tokenizer, self.max_tokens, self._truncation_side)
         self._shortener = Shortener(self._tokenizer)
+        # These are made when a request asks for them: by the side that they truncate, and whole.
+        self._others: dict[str, tuple[Tokenizer, Shortener]] = {}
+        self._untruncated: Tokenizer | None = None
         self.engine: Engine  # chosen next
         self.engine_chosen = ""
         self.call_tokens = 0  # measured when it warms up
@@ -61,7 +88,49 @@ class Encoder(ABC):
         self._multiple = 1  # of how many tokens the engine wants its texts to be
 
     @abstractmethod
-    def encode(self, inputs: Sequence[Any]) -> list[Encoded]: ...
+    def encode(
+        self, inputs: Sequence[Any], parameters: Parameters = NO_PARAMETERS
+    ) -> list[Encoded]: ...
+
+    def reading(self, parameters: Parameters) -> tuple[Tokenizer, Shortener]:
+        """The tokenizer that truncates as the request asks for. Raises InputError."""
+        side = parameters.get("truncation_side", self._truncation_side)
+        if side == self._truncation_side:
+            return self._tokenizer, self._shortener
+        if side not in SIDES:
+            raise InputError(f"truncation_side: expected left or right; got {side[:40]!r}.")
+        if side not in self._others:
+            other = Tokenizer.from_str(self._tokenizer.to_str())
+            truncate(other, self.max_tokens, side)
+            self._others[side] = other, Shortener(other)
+        return self._others[side]
+
+    def whole(self) -> Tokenizer:
+        """A tokenizer that truncates nothing."""
+        if self._untruncated is None:
+            other = Tokenizer.from_str(self._tokenizer.to_str())
+            other.no_truncation()
+            self._untruncated = other
+        return self._untruncated
+
+    def check_lengths(
+        self,
+        parameters: Parameters,
+        given: Sequence[str | tuple[str, str]],
+        encodings: Sequence[Encoding],
+    ) -> None:
+        """Raises InputError if a text, or a pair, is truncated and the request
+        doesn't allow it."""
+        if parameters.get("truncate", True):
+            return
+        for one, encoding in zip(given, encodings, strict=True):
+            if encoding.overflowing:
+                [counted] = self.whole().encode_batch_fast([one])
+                raise InputError(
+                    f"The input has {len(counted)} tokens, and may not be truncated; the model "
+                    f"reads {self.max_tokens}. Send a shorter one, or let it be truncated.",
+                    TOO_LONG,
+                )
 
     @abstractmethod
     def predict(self, batch: Sequence[Encoded]) -> Sequence[Any]: ...
@@ -123,11 +192,21 @@ class Encoder(ABC):
             full=self._of_zeros(RACE_TEXTS, longest),
         )
         candidates = partial(_candidates, graph, reference, threads)
-        result = read.kept.race(graph.name)
-        choice = race.repeat(candidates(), result, course) if result else None
+        if self._is_quantised:
+            course = replace(course, measure=self.measure.of_quantised(), cure=UNQUANTISED)
+            candidates = partial(_quantised, graph, self._calibration, threads)
+
+        def repeat(result: race.Result | None) -> race.Choice | None:
+            return race.repeat(candidates(), result, course) if result else None
+
+        choice = repeat(known_race := read.kept.race(graph.name))
         if choice is None:
-            choice = race.run(candidates(), course)
-            read.kept.write_race(graph.name, choice.result)
+            with read.kept.racing():
+                result = read.kept.race(graph.name)  # another process may have run it meanwhile
+                choice = repeat(result) if result != known_race else None
+                if choice is None:
+                    choice = race.run(candidates(), course)
+                    read.kept.write_race(graph.name, choice.result)
         self.engine, self.engine_chosen = choice.engine, choice.reason
         self._multiple = choice.engine.multiple
         if known is None:
@@ -157,6 +236,12 @@ class Encoder(ABC):
         self.engine.forward(*inputs)
         return time.perf_counter() - started
 
+    def _calibration(self) -> list[tuple[Tokens, ...]]:
+        """Texts by which the model is quantised, each as the engine's inputs."""
+        texts = json.loads(CALIBRATION.read_text("utf-8"))
+        encoded = self.encode(list(map(self.like, texts, [*texts[1:], texts[0]])))
+        return [self.arrays([one]) for one in encoded]
+
     def _of_zeros(self, texts: int, tokens: int) -> tuple[Tokens, ...]:
         """Inputs of the engine whose tokens don't matter."""
         rows = [[0] * tokens] * texts
@@ -166,8 +251,13 @@ class Encoder(ABC):
         self.engine.use_threads(threads)
 
     def close(self) -> None:
-        del self.engine, self._tokenizer, self._shortener
+        del self.engine, self._tokenizer, self._shortener, self._others, self._untruncated
         memory.give_back()
+
+
+def truncate(tokenizer: Tokenizer, tokens: int, side: str) -> None:
+    """Truncate to this number of tokens from now on, leaving out what is at this side."""
+    tokenizer.enable_truncation(tokens, direction=side)
 
 
 def texts(kind: str, inputs: Sequence[Any]) -> list[str]:
@@ -204,23 +294,32 @@ def _candidates(graph: Graph, reference: Callable[[], Engine], threads: int) -> 
     if device == "auto":
         on_cpu = settings.VELO_ENGINE == "openvino" or not machine.may_have_gpu()
         device = "cpu" if on_cpu else _torch().best_device()
-
-    def dtypes(bf16: bool) -> list[str]:
-        if settings.VELO_DTYPE != "auto":
-            return [settings.VELO_DTYPE]
-        return ["bf16", "fp32"] if bf16 else ["fp32"]
-
     if settings.VELO_ENGINE != "torch" and device == "cpu":
-        for dtype in dtypes(openvino.computes_bf16()):
+        for dtype in _dtypes(openvino.computes_bf16()):
             make = partial(openvino.OpenVINOEngine, graph, dtype, threads)
             yield Candidate(f"OpenVINO {dtype} on cpu", make)
     if settings.VELO_ENGINE != "openvino":
-        for dtype in dtypes(_torch().computes_bf16(device)):
+        for dtype in _dtypes(_torch().computes_bf16(device)):
             if (dtype, device) == ("fp32", "cpu"):
                 yield Candidate(reference().name, reference, is_reference=True)
             else:
                 make = partial(_torch().TorchEngine, graph.module, dtype, device)
                 yield Candidate(f"torch {dtype} on {device}", make)
+
+
+def _quantised(graph: Graph, texts: openvino.Calibration, threads: int) -> Iterator[Candidate]:
+    """The engines for a version that is to be quantised: on a CPU, whatever else there is."""
+    if settings.VELO_ENGINE != "torch" and settings.VELO_DEVICE in ("auto", "cpu"):
+        for dtype in _dtypes(openvino.computes_bf16()):
+            make = partial(openvino.OpenVINOEngine, graph, dtype, threads, texts)
+            yield Candidate(f"OpenVINO int8 and {dtype} on cpu", make)
+
+
+def _dtypes(bf16: bool) -> list[str]:
+    """That VELO_DTYPE allows. `bf16`: whether the device has units for it."""
+    if settings.VELO_DTYPE != "auto":
+        return [settings.VELO_DTYPE]
+    return ["bf16", "fp32"] if bf16 else ["fp32"]
 
 
 def _torch() -> Any:

@@ -6,7 +6,7 @@ seconds and hundreds of megabytes. In VELO_VAR/openvino, a folder for each model
     tokenizer.json                the tokenizer
     facts-SETTINGS.json           what else a predictor must know, besides the weights; there as
                                   soon as another engine than torch has served these options
-    GRAPH/model.xml, model.bin    the model in OpenVINO's own form
+    GRAPH/model.xml, model.bin    the model in OpenVINO's own form; GRAPH-int8: quantised
     GRAPH/golden-TOKENS.npy       what the reference makes of the golden texts
     GRAPH/race-PLACE.json         which engine is the fastest, with these settings and processor
 """
@@ -15,7 +15,8 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,7 @@ import numpy
 from django.conf import settings
 from tokenizers import Tokenizer
 
-from workers.host import machine
+from workers.host import machine, turns
 from workers.predictors import folder
 from workers.predictors.engines import Outputs, Tokens
 from workers.predictors.engines.race import Entrant, Result
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 # Another version of one of them may make something else of the same files.
 LIBRARIES = ("openvino", "torch", "transformers", "tokenizers")
 FORM = 2  # of these files
+RACES = "races.lock"  # in VELO_VAR: the process that holds it runs a race
+PATIENCE = 300.0  # seconds that another process's race is waited for
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,19 @@ class Kept:
 
     def write_race(self, graph: str, result: Result) -> None:
         self._put(self._race(graph), lambda path: path.write_text(json.dumps(asdict(result))))
+
+    @contextmanager
+    def racing(self) -> Iterator[None]:
+        """While this lasts no other process that shares VELO_VAR runs a race. Two races at once
+        would spoil each other's times, and their processes might serve with different engines: a
+        process that has waited finds the result. Where no lock can be had it races all the same."""
+        with ExitStack() as held:
+            try:
+                if not held.enter_context(turns.taken(settings.VELO_VAR / RACES, PATIENCE)):
+                    log.warning("another race lasts longer than %g s; not waiting on", PATIENCE)
+            except OSError as error:
+                log.warning("%s: another race can't be waited for: %s", settings.VELO_VAR, error)
+            yield
 
     def _race(self, graph: str) -> Path:
         return self.graph(graph) / f"race-{self._place}.json"

@@ -179,3 +179,4 @@ _REGISTERED = (
     ),
 )
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _REGISTERED}
+EMBEDDING_KINDS = frozenset({"embed", "sleep"})  # whose answer is a vector

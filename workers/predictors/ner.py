@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from workers.predictors import options
+from workers.predictors import encoder, options
 from workers.predictors.encoder import Encoder, texts
 from workers.predictors.engines import Tokens
-from workers.predictors.protocol import Encoded, Spec
+from workers.predictors.protocol import NO_PARAMETERS, Encoded, Parameters, Spec, check_parameters
 from workers.predictors.reading import Graph, Read, prepare
 from workers.predictors.scores import Scores, softmax
 
 __all__ = ["NerPredictor", "load", "prepare"]
 
-OPTIONS = {"aggregation": str, "max_tokens": int}
+OPTIONS = {**encoder.OPTIONS, "aggregation": str}
 AGGREGATIONS = ("simple", "first")  # whose labels count: all tokens', or each word's first token's
 OUTSIDE = "O"
 
@@ -70,15 +70,22 @@ class NerPredictor(Encoder):
         self.labels = read.facts.labels
         self._by_word = spec.options.get("aggregation") == "first"
 
-    def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
-        given = self._shortener.shortened(texts(self.kind, inputs))
+    def encode(
+        self, inputs: Sequence[Any], parameters: Parameters = NO_PARAMETERS
+    ) -> list[Encoded]:
+        check_parameters(parameters, encoder.PARAMETERS, self.kind)
+        tokenizer, shortener = self.reading(parameters)
+        given = texts(self.kind, inputs)
+        short = shortener.shortened(given)
+        encodings = tokenizer.encode_batch(short)
+        self.check_lengths(parameters, given, encodings)
         return [
             Encoded(
                 Tokenized(text, encoding.ids, encoding.offsets, encoding.word_ids),
                 len(encoding),
                 truncated=bool(encoding.overflowing),
             )
-            for text, encoding in zip(given, self._tokenizer.encode_batch(given), strict=True)
+            for text, encoding in zip(short, encodings, strict=True)
         ]
 
     def arrays(self, batch: Sequence[Encoded]) -> tuple[Tokens, ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy
@@ -13,6 +14,7 @@ class ModelError(Exception):
     """The model can't be loaded. The message names the folder, what is wrong and the cure."""
 
 
+NAMES = {str: "a string", bool: "true or false"}
 # What is wrong with an input: codes that the API shows, for programs.
 INVALID, NOT_A_STRING = "invalid_input", "not_a_string"
 BLANK, TOO_LONG = "blank_input", "input_too_long"
@@ -27,6 +29,18 @@ class InputError(ValueError):
     def __init__(self, message: str, code: str = INVALID) -> None:
         super().__init__(message)
         self.code = code
+
+
+def check_parameters(parameters: Mapping[str, Any], known: Mapping[str, type], kind: str) -> None:
+    """Raises InputError for a parameter that isn't known, or is of another type."""
+    for name, value in parameters.items():
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise InputError(
+                f"{name}: a model of the kind {kind} doesn't know it; it knows {listed}."
+            )
+        if type(value) is not known[name]:
+            raise InputError(f"{name}: expected {NAMES[known[name]]}; got {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,12 @@ class Spec:
         return f"{self.name}@{self.version}"
 
 
+# How one request wants its input read, or its output made, where that differs from the version's
+# own way: name to value. See docs/kinds.md.
+Parameters = Mapping[str, Any]
+NO_PARAMETERS: Parameters = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class Encoded:
     """One input as the model reads it."""
@@ -53,6 +73,8 @@ class Encoded:
     ids: Any  # what `predict` takes
     tokens: int  # that the model reads, special tokens included
     truncated: bool  # the input was longer, and the rest was left out
+    # Of the request, as far as `predict` has to know.
+    parameters: Parameters = field(default_factory=lambda: NO_PARAMETERS)
 
 
 Vector = NDArray[numpy.float32]  # shape (dimensions,)
@@ -72,10 +94,12 @@ class Predictor(Protocol):
     call_tokens: int  # what a model call costs besides its tokens, in tokens
     sample: Any  # an input that it takes, for trying it; None where none is known
 
-    def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
+    def encode(
+        self, inputs: Sequence[Any], parameters: Parameters = NO_PARAMETERS
+    ) -> list[Encoded]:
         """As many as inputs, in their order; texts are truncated to what the model takes.
 
-        Raises InputError for what this kind doesn't take.
+        Raises InputError for what this kind doesn't take, and for parameters that it doesn't know.
         """
 
     def predict(self, batch: Sequence[Encoded]) -> Sequence[Any]:

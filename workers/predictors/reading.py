@@ -52,6 +52,7 @@ class Graph:
         self.name = name
         self.takes = takes
         self.folder = read.kept.graph(name)
+        self.quantised = read.kept.graph(f"{name}-int8")  # the folder of its quantised form
         self._read = read
         self._module = module
 

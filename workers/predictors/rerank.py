@@ -9,17 +9,26 @@ import numpy
 from django.conf import settings
 from tokenizers import Encoding
 
-from workers.predictors import options
+from workers.predictors import encoder, options
 from workers.predictors.encoder import Encoder
 from workers.predictors.engines import Tokens
-from workers.predictors.protocol import Encoded, InputError, ModelError, Spec
+from workers.predictors.protocol import (
+    NO_PARAMETERS,
+    Encoded,
+    InputError,
+    ModelError,
+    Parameters,
+    Spec,
+    check_parameters,
+)
 from workers.predictors.reading import Graph, Read, prepare
 from workers.predictors.scores import sigmoid
 from workers.values import batching
 
 __all__ = ["RerankPredictor", "load", "prepare"]
 
-OPTIONS = {"raw_scores": bool, "max_tokens": int}
+OPTIONS = {**encoder.OPTIONS, "raw_scores": bool}
+PARAMETERS: dict[str, type] = {"truncate": bool, "raw_scores": bool}
 
 
 class Pair(NamedTuple):
@@ -46,7 +55,10 @@ class RerankPredictor(Encoder):
             )
         self._raw = spec.options.get("raw_scores", False)
 
-    def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
+    def encode(
+        self, inputs: Sequence[Any], parameters: Parameters = NO_PARAMETERS
+    ) -> list[Encoded]:
+        check_parameters(parameters, PARAMETERS, self.kind)
         read = [_checked(given) for given in inputs]
         whole = [text for query, texts in read for text in (query, *texts)]
         cut = iter(self._shortener.shortened(whole))
@@ -56,10 +68,11 @@ class RerankPredictor(Encoder):
         found = []
         for (query, texts), beginnings in zip(read, short, strict=True):
             rows = list(islice(encodings, len(texts)))
-            self._share_odd_token([query, *texts], beginnings, rows)
+            self.check_lengths(parameters, [(query, text) for text in texts], rows)
             truncated = any(row.overflowing for row in rows)
+            self._share_odd_token([query, *texts], beginnings, rows)
             ids = [Pair(row.ids, row.type_ids) for row in rows]
-            found.append(Encoded(ids, sum(map(len, rows)), truncated))
+            found.append(Encoded(ids, sum(map(len, rows)), truncated, parameters))
         return found
 
     def _share_odd_token(
@@ -101,10 +114,14 @@ class RerankPredictor(Encoder):
             found = self.engine.forward(*self._padded([rows[index] for index in call]))
             logits[call] = found[:, 0]
         ends = numpy.cumsum([len(encoded.ids) for encoded in batch])
-        return [self._ranked(part) for part in numpy.split(logits, ends[:-1])]
+        parts = numpy.split(logits, ends[:-1])
+        return [
+            self._ranked(part, one.parameters.get("raw_scores", self._raw))
+            for one, part in zip(batch, parts, strict=True)
+        ]
 
-    def _ranked(self, logits: Any) -> list[dict[str, Any]]:
-        scores = logits if self._raw else sigmoid(logits)
+    def _ranked(self, logits: Any, raw: bool) -> list[dict[str, Any]]:
+        scores = logits if raw else sigmoid(logits)
         # By logits: where sigmoid comes to 1, these still differ.
         order = numpy.argsort(-logits, kind="stable")
         return [{"index": int(index), "score": float(scores[index])} for index in order]

@@ -9,7 +9,16 @@ import numpy
 from django.conf import settings
 
 from workers.predictors import options, vectors
-from workers.predictors.protocol import Encoded, InputError, ModelError, Spec, Vector
+from workers.predictors.protocol import (
+    NO_PARAMETERS,
+    Encoded,
+    InputError,
+    ModelError,
+    Parameters,
+    Spec,
+    Vector,
+    check_parameters,
+)
 
 DIMENSIONS = 32
 
@@ -34,8 +43,11 @@ class SleepPredictor:
         self.name, self.version = spec.name, spec.version
         self.seconds = milliseconds / 1000
 
-    def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
+    def encode(
+        self, inputs: Sequence[Any], parameters: Parameters = NO_PARAMETERS
+    ) -> list[Encoded]:
         """Raises InputError unless each input is a string. A character counts as a token."""
+        check_parameters(parameters, {}, self.kind)
         if not all(isinstance(text, str) for text in inputs):
             raise InputError("The kind 'sleep' takes a string.")
         return [Encoded(text, len(text), truncated=False) for text in inputs]

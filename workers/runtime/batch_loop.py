@@ -25,7 +25,7 @@ from workers.broker.claims import Answer, Claim, LeaseOver, Question
 from workers.broker.clock import clock
 from workers.broker.wire import JSONSerializer
 from workers.host.watchdog import Watchdog
-from workers.predictors import Encoded
+from workers.predictors import Encoded, InputError
 from workers.runtime.answers import Answers
 from workers.runtime.intake import Intake
 from workers.runtime.runner import Output, Raised, Runner, TookTooLong
@@ -154,7 +154,13 @@ class BatchLoop:
             self._intake.put_back(homeless)
         with self._watchdog.expect(settings.VELO_JOB_TIMEOUT):  # tokenizers hang too
             parts = [
-                Part(runner, questions, runner.encode([one.input for one in questions]))
+                Part(
+                    runner,
+                    questions,
+                    runner.encode(
+                        [one.input for one in questions], [one.parameters for one in questions]
+                    ),
+                )
                 for runner, questions in by_runner.items()
             ]
         return Window(parts, others, now)
@@ -200,12 +206,17 @@ class BatchLoop:
 
     def _cut(self, part: Part) -> list[list[int]]:
         """Into batches, as indices of its questions; unreadable questions fail here."""
-        readable = []
+        readable, refused = [], []
         for index, one in enumerate(part.encoded):
+            question = part.questions[index]
             if isinstance(one, Encoded):
                 readable.append((index, one.tokens))
+            elif question.parameters and isinstance(one[1], InputError):
+                refused.append(self._refusal(part.runner, question, one[1]))
             else:
-                self._fail(part.runner, part.questions[index], one)
+                self._fail(part.runner, question, one)
+        if refused:
+            self._answers.write(refused, 0.0)
         batches = batching.cut(
             [tokens for _, tokens in readable],
             settings.VELO_BATCH_MAX,
@@ -289,6 +300,15 @@ class BatchLoop:
             vars(runner.prediction(output, waited)),
             self._default_ttl if ttl is None else ttl,
         )
+
+    def _refusal(self, runner: Runner, question: Question, error: InputError) -> Answer:
+        """What the caller hears of an input that doesn't go with the request's parameters: the same
+        would happen at another attempt, so it isn't a failure."""
+        if question.compare is not None:
+            runner.compare_failed(question.compare)
+        refused = {"refused": {"code": error.code, "message": str(error)}}
+        ttl = question.claim.result_ttl
+        return Answer(question.claim, refused, self._default_ttl if ttl is None else ttl)
 
     def _fail(self, runner: Runner, question: Question, raised: Raised) -> None:
         if question.compare is not None:

@@ -127,12 +127,15 @@ class Fleet:
             log.error("worker %s: %s", self._worker, error)
 
     def _plan_at_start(self) -> Plan | None:
-        """The database's, as yet unpublished perhaps; without it, Redis's."""
+        """Redis's; or the database's, if Redis has none yet."""
+        found = plan.published()
+        if found:
+            return found
         try:
             return plan.decided()
-        except Exception as error:  # noqa: BLE001 - whatever the database says, Redis may know
+        except Exception as error:  # noqa: BLE001 - whatever the database says, it can do without
             log.warning("worker %s: the database is away: %s", self._worker, error)
-            return plan.published()
+            return None
         finally:
             connections.close_all()
 

@@ -1,4 +1,4 @@
-"""What one elected worker does for all: it concludes, publishes the plan, and prunes."""
+"""What one elected worker does for all: it writes reports, concludes, publishes, and prunes."""
 
 import logging
 import time
@@ -10,15 +10,19 @@ from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 from redis.exceptions import RedisError
 
+from workers.broker import ledger, reports
 from workers.broker.connection import connection
 from workers.broker.election import Seat
 from workers.catalog import lifecycle, plan
 from workers.models import prune
+from workers.runtime import bookkeeping
 
 log = logging.getLogger(__name__)
 
 SEAT = "velo:housekeeper"
 SEAT_KEPT = 3.0  # seconds after which another worker takes over from a silent one
+LEFT_WITHIN = 2.0  # seconds, longer than the holder of the seat takes from tick to tick
+POLL = 0.05  # seconds between two looks whether a last report is written
 PAUSE = 5.0  # seconds that a worker without a database doesn't stand again
 PRUNED = "velo:pruned"  # when; as long as this key is there nothing is pruned
 PRUNE_EVERY = 86_400  # seconds
@@ -52,11 +56,25 @@ class Housekeeper:
                 self._seat.resign()
             raise
 
-    def resign(self) -> None:
-        """At this worker's end: another worker is elected at its next tick. Raises RedisError."""
-        self._seat.resign()
+    def leave(self, worker: str) -> None:
+        """At the end of `worker`, which has sent its last report: see that it is written, by this
+        process if no other is elected. Gives up after LEFT_WITHIN.
+
+        Raises RedisError, DatabaseError or InterfaceError.
+        """
+        give_up = time.monotonic() + LEFT_WITHIN
+        while time.monotonic() < give_up:
+            if self._seat.hold():
+                try:
+                    bookkeeping.write()
+                finally:
+                    self._seat.resign()
+            if not reports.is_waiting(worker) and not ledger.is_waiting():
+                return
+            time.sleep(POLL)
 
     def _work(self) -> None:
+        bookkeeping.write()
         lifecycle.give_up_silent_checks()
         lifecycle.conclude()
         plan.publish()

@@ -8,31 +8,33 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from django.db import connections
 from redis.exceptions import RedisError
 
 from workers.broker import leases, rescue
-from workers.broker.connection import queue
+from workers.broker.connection import connection, queue
 from workers.broker.enqueue import promote_due
 from workers.broker.names import QUEUE
 from workers.broker.roster import Roster
-from workers.catalog import checking, lifecycle, plan
+from workers.catalog import checking, plan
+from workers.host import machine
 from workers.host.ticker import Ticker
 from workers.host.watchdog import Watchdog
 from workers.metrics.latency import Recorder
 from workers.models import Worker
 from workers.predictors import ModelError
 from workers.runtime.fleet import Fleet
-from workers.runtime.housekeeping import Housekeeper
+from workers.runtime.housekeeping import LEFT_WITHIN, Housekeeper
 from workers.runtime.intake import Intake
 from workers.runtime.lease import Lease
 from workers.runtime.row import Row
 
 log = logging.getLogger(__name__)
 
-BEAT = 1.0  # seconds between two writes of the row
-DATABASE_PATIENCE = 3.0  # seconds that the start of a worker may wait for it
-LAST_BEAT = 1.0  # seconds that the last beat may take, so that a database can't delay the end
+BEAT = 1.0  # seconds between two looks whether there is something to report
+DATABASE_PATIENCE = 3.0  # seconds that the start of a worker waits until its version is registered
+POLL = 0.05  # seconds between two looks whether it is
+LAST_BEAT = 1.0  # seconds that each thread's last beat may take, so that none delays the end
+CHECKS_ASKED = "velo:checks-asked:"  # and a place: one worker there has just asked for checks
 LEASE_BEAT = 0.5  # seconds between two renewals of the lease
 LONGEST_PAUSE = 30.0  # seconds before a pool starts a worker again that can't start
 
@@ -63,6 +65,7 @@ class Life:
         self._watchdog = watchdog
         self._roster = Roster()
         self._housekeeper = Housekeeper()
+        self._housekeeping = Ticker("worker housekeeping", BEAT, self._housekeeper.tick)
         self._is_registered = threading.Event()
         self._left_nothing = False
 
@@ -79,8 +82,7 @@ class Life:
 
         Raises SystemExit where the worker can't start.
         """
-        row = Ticker("worker row", BEAT, self._tell_database)
-        housekeeping = Ticker("worker housekeeping", BEAT, self._housekeeper.tick)
+        row = Ticker("worker row", BEAT, self._report)
         tickers = [
             Ticker("worker lease", LEASE_BEAT, self._renew_lease),
             Ticker("worker rescue", LEASE_BEAT, self._rescue),
@@ -90,10 +92,10 @@ class Life:
         end = Worker.State.STOPPED, ""
         try:
             row.start()
-            housekeeping.start()
-            self._row.note_losses(rescue.rescue(judge_leases=False))
+            self._housekeeping.start()
+            rescue.rescue(judge_leases=False)
             self._begin()
-            self._row.note_losses(rescue.rescue_namesake(self._worker))
+            rescue.rescue_namesake(self._worker)
             for ticker in tickers:
                 ticker.start()
             return loop()
@@ -108,23 +110,21 @@ class Life:
             for ticker in reversed(tickers):
                 ticker.stop(within=LAST_BEAT)
             self._watchdog.rest()
-            housekeeping.stop(last=self._housekeeper.resign, within=0)  # beside what follows
             if self._left_nothing:  # otherwise others find that we are gone
                 self._lease.give_back()
-            if not row.stop(last=partial(self._tell_end, *end), within=LAST_BEAT):
+            row.stop(last=partial(self._report_end, *end), within=LAST_BEAT)
+            leave = partial(self._housekeeper.leave, self._worker)
+            if not self._housekeeping.stop(last=leave, within=LEFT_WITHIN):
                 log.warning(
-                    "worker %s: the database is silent: its end isn't written", self._worker
+                    "worker %s: the database is silent: its end isn't written yet", self._worker
                 )
             log.info("worker %s: %s", self._worker, end[0].value)
 
     def _begin(self) -> None:
         """Load what it is to hold, and let the others know of it. Raises ModelError."""
         self._fleet.load_first()
-        telling = threading.Thread(target=self._tell, name="worker begins", daemon=True)
-        telling.start()
-        telling.join(DATABASE_PATIENCE)  # if it is away, its row's thread tells it later
-        if telling.is_alive():
-            self._publish_own()
+        self._row.report()
+        self._wait_for_the_plan()
         leases.forget_failed_starts(self._told)
         serves = ", ".join(self._lease.versions)
         if serves:
@@ -133,20 +133,22 @@ class Life:
             reasons = [one.error for one in self._fleet.held.values() if one.error]
             log.warning("worker %s: it holds no version: %s", self._worker, " ".join(reasons))
 
-    def _tell(self) -> None:
-        """Let the database and the others know what it serves, so that requests find their way."""
-        try:
-            self._row.declare()
-            plan.publish()
-        except Exception as error:  # noqa: BLE001 - without a database it serves all the same
-            log.warning("worker %s: the database is away: %s", self._worker, error)
-            self._publish_own()
-        finally:
-            connections.close_all()
-
-    def _publish_own(self) -> None:
-        if self._fleet.declared:
-            plan.publish_if_there_is_none(self._fleet.declared)
+    def _wait_for_the_plan(self) -> None:
+        """Until the elected worker has registered the version that this worker was started with, so
+        that requests find their way. If that takes long, its database is away: web processes learn
+        of this version by its lease."""
+        spec = self._fleet.declared
+        if not spec:
+            return
+        self._housekeeping.hurry()  # if it is this worker that is elected
+        give_up = time.monotonic() + DATABASE_PATIENCE
+        while time.monotonic() < give_up:
+            known = plan.published()
+            if known and known.version(spec.label):
+                return
+            time.sleep(POLL)
+        log.warning("worker %s: %s isn't registered yet", self._worker, spec.label)
+        plan.publish_if_there_is_none(spec)
 
     def _pause_before_the_next(self, error: ModelError) -> None:
         """The supervisor waits longer from start to start; RQ's pool doesn't."""
@@ -167,24 +169,26 @@ class Life:
         """Apart from the lease, which must not wait for any of this."""
         if not self._lease.is_held:
             return
-        self._row.note_losses(rescue.rescue(self._lease.may_judge(), self._roster))
+        rescue.rescue(self._lease.may_judge(), self._roster)
         self._intake.put_back_strays()
         for name in self._lease.queues:
             promote_due(queue(name))
 
-    def _tell_database(self) -> None:
-        self._row.write()
+    def _report(self) -> None:
+        self._row.report()
         self._recorder.flush()
         known = self._fleet.plan
-        if known and known.has_pending():
-            lifecycle.conclude()  # it may have waited for nothing but this row
         if known and known.has_checks() and self._takes_checks():
             checking.take_up()
 
     def _takes_checks(self) -> bool:
-        return self._is_registered.is_set() and QUEUE in self._lease.queues
+        """One worker at a place asks the database once a second. Raises RedisError."""
+        return bool(
+            self._is_registered.is_set()
+            and QUEUE in self._lease.queues
+            and connection().set(f"{CHECKS_ASKED}{machine.place()}", 1, nx=True, px=900)
+        )
 
-    def _tell_end(self, state: Worker.State, note: str) -> None:
-        self._row.write()
+    def _report_end(self, state: Worker.State, note: str) -> None:
         self._recorder.flush()
-        self._row.write_end(state, note)
+        self._row.report_end(state, note)

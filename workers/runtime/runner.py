@@ -16,7 +16,7 @@ from rq.timeouts import JobTimeoutException
 from workers import predictors
 from workers.metrics.latency import Recorder
 from workers.models import LatencySample
-from workers.predictors import KINDS, Encoded
+from workers.predictors import KINDS, NO_PARAMETERS, Encoded, Parameters
 from workers.values.figures import BatchFigures
 from workers.values.prediction import Prediction
 
@@ -79,15 +79,28 @@ class Runner:
             self.predictor.use_threads(threads)
             self._threads = threads
 
-    def encode(self, inputs: Sequence[Any]) -> list[Encoded | Raised]:
-        """As many as inputs, or for an input that fails, its error. Any thread may do this
-        while another computes."""
+    def encode(
+        self, inputs: Sequence[Any], parameters: Sequence[Parameters] | None = None
+    ) -> list[Encoded | Raised]:
+        """As many as inputs, or for an input that fails, its error. `parameters`: of each input.
+        Any thread may do this while another computes."""
+        if not parameters or not any(parameters):
+            return self._encode(inputs, NO_PARAMETERS)
+        found: dict[int, Encoded | Raised] = {}
+        for number, these in enumerate(parameters):
+            if number not in found:
+                alike = [other for other, one in enumerate(parameters) if one == these]
+                encoded = self._encode([inputs[one] for one in alike], these)
+                found |= zip(alike, encoded, strict=True)
+        return [found[number] for number in range(len(inputs))]
+
+    def _encode(self, inputs: Sequence[Any], parameters: Parameters) -> list[Encoded | Raised]:
         try:
-            return list(self.predictor.encode(inputs))
+            return list(self.predictor.encode(inputs, parameters))
         except Exception:  # noqa: BLE001 - whatever a model raises is the answer to its input
             if len(inputs) == 1:
                 return [cast(Raised, sys.exc_info())]
-        return [one for given in inputs for one in self.encode([given])]
+        return [one for given in inputs for one in self._encode([given], parameters)]
 
     def answers(self, batch: Sequence[Encoded], guard: Guard) -> list[Output | Raised]:
         """Of one model call: as many as inputs, each an output or what it raised.
@@ -121,9 +134,9 @@ class Runner:
         self._recorder.record(LatencySample.Stage.MODEL, self.label, *times)
         return [Output(one, value, seconds) for one, value in zip(batch, values, strict=True)]
 
-    def infer(self, given: Any) -> Prediction:
+    def infer(self, given: Any, parameters: Parameters = NO_PARAMETERS) -> Prediction:
         """One input, outside any batch."""
-        [encoded] = self.predictor.encode([given])
+        [encoded] = self.predictor.encode([given], parameters)
         [output] = self._call([encoded])
         return self.prediction(output, queue_time=0.0)
 

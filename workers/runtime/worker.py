@@ -52,6 +52,7 @@ class InferenceWorker(SimpleWorker):
         kwargs["serializer"] = JSONSerializer
         super().__init__(*args, **kwargs)
         self._beaten = -float("inf")
+        self._leaves = False
         self._parts = assemble(
             self,
             self.name,
@@ -87,11 +88,24 @@ class InferenceWorker(SimpleWorker):
         kwargs["with_scheduler"] = False
         if kwargs.get("max_jobs") is not None:
             self._parts.loop.take_one_at_a_time()  # RQ counts windows
-        signal.signal(signal.SIGTERM, _leave)
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self._leave)
+
+        def loop() -> bool:
+            if self._leaves:  # the loading of a model has swallowed the SystemExit
+                raise SystemExit(0)
+            return super(InferenceWorker, self).work(*args, **kwargs)
+
         try:
-            return self._parts.life.live(lambda: super(InferenceWorker, self).work(*args, **kwargs))
+            return self._parts.life.live(loop)
         finally:
             self._parts.close()
+
+    def _leave(self, signum: int, frame: FrameType | None) -> None:
+        """A signal while the model loads: nothing is in hand, so leave at once. RQ's own handlers
+        follow."""
+        self._leaves = True
+        raise SystemExit(0)
 
     def register_birth(self) -> None:
         self._take_from(self._parts.lease.queues)
@@ -261,8 +275,3 @@ class InferenceWorker(SimpleWorker):
         if deadlines.is_late(job.meta, clock.now()):
             job.retries_left = 0  # nobody waits any more
         super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
-
-
-def _leave(signum: int, frame: FrameType | None) -> None:
-    """SIGTERM while the model loads: nothing is in hand, so leave at once."""
-    raise SystemExit(0)

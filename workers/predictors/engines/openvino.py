@@ -1,15 +1,18 @@
 """The forward pass in OpenVINO, which on a CPU is the fastest: converted from the torch model."""
 
+import io
 import logging
 import shutil
 import sys
 import tempfile
 import warnings
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout, suppress
 from importlib import import_module
 from pathlib import Path
 
 from workers.predictors.engines import Outputs, Tokens
+from workers.predictors.protocol import ModelError
 from workers.predictors.reading import Graph
 
 # Without this its converter reports each conversion to Google Analytics.
@@ -18,6 +21,7 @@ import openvino  # noqa: E402
 
 log = logging.getLogger(__name__)
 
+Calibration = Callable[[], Sequence[tuple[Tokens, ...]]]  # texts, each as the engine's inputs
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 # One for all models, as long as the process lives. It gives the thread that first uses it a stack
 # for signals, and frees that when it goes: if another thread lets it go, the first one's next
@@ -32,9 +36,14 @@ class OpenVINOEngine:
     # 160 MB in its first minute and wasn't faster.
     multiple = 4
 
-    def __init__(self, graph: Graph, dtype: str, threads: int) -> None:
-        self.name = f"OpenVINO {openvino.__version__.partition('-')[0]} {dtype} on cpu"
-        self._graph = _model(graph)
+    def __init__(
+        self, graph: Graph, dtype: str, threads: int, texts: Calibration | None = None
+    ) -> None:
+        """`texts`: quantise the model by them to int8; `dtype` is that of what stays, then. Raises
+        ModelError."""
+        numbers = dtype if texts is None else f"int8 and {dtype}"
+        self.name = f"OpenVINO {openvino.__version__.partition('-')[0]} {numbers} on cpu"
+        self._graph = _plain(graph) if texts is None else _quantised(graph, texts)
         self._dtype = dtype
         self._threads = 0
         self.use_threads(threads)
@@ -71,24 +80,34 @@ def computes_bf16() -> bool:
     return "BF16" in CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _model(graph: Graph) -> openvino.Model:
+def _plain(graph: Graph) -> openvino.Model:
+    """With all its numbers."""
+    return _model(graph.folder, lambda: _convert(graph))
+
+
+def _quantised(graph: Graph, texts: Calibration) -> openvino.Model:
+    """With weights and activations of matrix products in int8. Raises ModelError."""
+    return _model(graph.quantised, lambda: _quantise(_plain(graph), texts()))
+
+
+def _model(folder: Path, make: Callable[[], openvino.Model]) -> openvino.Model:
     """The model in OpenVINO's own form, from disk where it is there.
 
     That form is kept, and not what is compiled of it: reading it and compiling took 0.15 s where
     importing the compiled form took 0.54 s (all-MiniLM-L6-v2), and processes share its pages.
     """
-    file = graph.folder / "model.xml"
+    file = folder / "model.xml"
     try:
         return CORE.read_model(file)
     except RuntimeError:
         if file.exists():
-            log.warning("%s can't be read; converting the model again", graph.folder)
-    model = _convert(graph)
+            log.warning("%s can't be read; converting the model again", folder)
+    model = make()
     try:
-        _keep(model, graph.folder)
+        _keep(model, folder)
         return CORE.read_model(file)
     except (OSError, RuntimeError) as error:
-        log.warning("the converted model can't be kept in %s: %s", graph.folder, error)
+        log.warning("the converted model can't be kept in %s: %s", folder, error)
         return model
 
 
@@ -101,6 +120,23 @@ def _convert(graph: Graph) -> openvino.Model:
             graph.module,
             example_input=(example,) * graph.takes,
             input=[openvino.PartialShape([-1, -1])] * graph.takes,
+        )
+
+
+def _quantise(model: openvino.Model, texts: Sequence[tuple[Tokens, ...]]) -> openvino.Model:
+    """After training, with SmoothQuant: NNCF's own settings for transformers."""
+    try:
+        nncf = import_module("nncf")
+    except ImportError as error:
+        raise ModelError(
+            "To quantise a model takes nncf: pip install -r requirements-int8.txt where it is "
+            "checked or first served, or leave out the option 'quantize'."
+        ) from error
+    nncf.set_log_level(logging.WARNING)
+    dataset = nncf.Dataset(texts, lambda one: dict(enumerate(one)))
+    with redirect_stdout(io.StringIO()):  # its progress
+        return nncf.quantize(
+            model, dataset, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(texts)
         )
 
 

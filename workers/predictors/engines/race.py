@@ -29,6 +29,7 @@ class Course:
     measure: Measure
     one: tuple[Tokens, ...]  # a single text
     full: tuple[Tokens, ...]  # a full batch
+    cure: str = "Set all three to auto."  # where no engine is right
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def run(candidates: Iterable[Candidate], course: Course) -> Choice:
         raise ModelError(
             f"No engine serves this model with VELO_ENGINE={settings.VELO_ENGINE} "
             f"VELO_DTYPE={settings.VELO_DTYPE} VELO_DEVICE={settings.VELO_DEVICE}: "
-            f"{'; '.join(refused) or 'there is no such combination'}. Set all three to auto."
+            f"{'; '.join(refused) or 'there is no such combination'}. {course.cure}"
         )
     if len(entrants) > 1:
         memory.give_back()  # what the others took

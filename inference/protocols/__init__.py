@@ -1,0 +1,1 @@
+"""The languages that are spoken at the door: one folder for each, but for Velo's own."""

@@ -1,0 +1,10 @@
+"""OpenAI's API: embeddings and the list of models, as its clients ask for them."""
+
+EMBEDDINGS = ("/v1/embeddings", "/embeddings")
+MODELS = "/v1/models"
+PREFIX = "/v1/"
+
+
+def speaks(path: str) -> bool:
+    """Whether an answer at this path is said in OpenAI's form."""
+    return path.startswith(PREFIX) or path in EMBEDDINGS

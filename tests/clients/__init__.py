@@ -1,0 +1,1 @@
+"""Programs that use foreign clients as their users would; each runs in the clients' environment."""

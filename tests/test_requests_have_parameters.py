@@ -1,0 +1,187 @@
+"""A request may say how its text is read and its answer made, where the version does otherwise."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from rq.job import Job
+from transformers import AutoTokenizer
+from transformers import BertForSequenceClassification as Bert
+from transformers import BertForTokenClassification as Tagger
+
+from tests.jobs import enqueue, waiting
+from tests.letters import Letters, answer, work
+from tests.models import headed, spec, tiny
+from tests.test_kinds_equal_transformers import logits
+from workers import predictors
+from workers.broker.connection import connection, queue
+from workers.broker.names import QUEUE
+from workers.broker.wire import JSONSerializer
+from workers.predictors import InputError, Predictor, protocol
+
+THREADS = 2
+LONG = " ".join(f"word{number}" for number in range(300))
+PROMPTS = {"query": "query: ", "document": "passage: "}
+
+
+@pytest.fixture(autouse=True)
+def exact(settings: Any) -> None:
+    settings.VELO_ENGINE, settings.VELO_DTYPE = "torch", "fp32"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """By kind; the embedding model has prompts."""
+    place = tmp_path_factory.mktemp("models")
+    found = {
+        "embed": tiny(place / "embed", 1),
+        "classify": headed(place / "classify", Bert, ["red", "green"]),
+        "rerank": headed(place / "rerank", Bert, ["score"]),
+        "ner": headed(place / "ner", Tagger, ["O", "B-PER"]),
+    }
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1", "type": "sentence_transformers.models.Pooling"},
+    ]
+    embed = found["embed"]
+    (embed / "modules.json").write_text(json.dumps(modules))
+    (embed / "1").mkdir()
+    (embed / "1" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
+    (embed / "config_sentence_transformers.json").write_text(json.dumps({"prompts": PROMPTS}))
+    return found
+
+
+def load(folders: dict[str, Path], kind: str, **options: Any) -> Predictor:
+    return predictors.load(spec(folders[kind], kind, **options), THREADS)
+
+
+def answers(predictor: Predictor, *inputs: Any, **parameters: Any) -> list[Any]:
+    return list(predictor.predict(predictor.encode(inputs, parameters)))
+
+
+def test_a_vector_may_be_left_as_long_as_it_is(folders: dict[str, Path]) -> None:
+    predictor = load(folders, "embed", normalize=True)
+    [scaled], [as_it_is] = answers(predictor, "one"), answers(predictor, "one", normalize=False)
+    length = float(numpy.linalg.norm(as_it_is))
+    assert abs(length - 1) > 0.1
+    assert numpy.allclose(as_it_is / length, scaled, atol=1e-6)
+    # Both in one call.
+    batch = predictor.encode(["one"]) + predictor.encode(["one"], {"normalize": False})
+    first, second = predictor.predict(batch)
+    assert numpy.allclose(first, scaled, atol=1e-6)
+    assert numpy.allclose(second, as_it_is, atol=1e-5)
+    [again] = answers(load(folders, "embed", normalize=False), "one", normalize=True)
+    assert numpy.allclose(again, scaled, atol=1e-6)
+
+
+def test_a_request_may_choose_a_prompt(folders: dict[str, Path]) -> None:
+    predictor = load(folders, "embed", prompt="document")
+    for name, prompt in PROMPTS.items():
+        [found] = answers(predictor, "one", prompt_name=name)
+        [wanted] = answers(load(folders, "embed", prompt=""), prompt + "one")
+        assert numpy.allclose(found, wanted, atol=1e-6), name
+    with pytest.raises(InputError, match=r"no prompt 'other'. Known: document, query"):
+        predictor.encode(["one"], {"prompt_name": "other"})
+
+
+def test_a_prompt_that_is_not_pooled_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(folders["embed"], tmp_path / "embed")
+    pooling = {"pooling_mode_mean_tokens": True, "include_prompt": False}
+    (folder / "1" / "config.json").write_text(json.dumps(pooling))
+    predictor = predictors.load(spec(folder), THREADS)
+    predictor.encode(["one"])
+    with pytest.raises(InputError, match="left out of the pooling"):
+        predictor.encode(["one"], {"prompt_name": "query"})
+
+
+@pytest.mark.parametrize("kind", ["embed", "classify", "ner"])
+def test_either_side_of_a_long_text_may_be_left_out(folders: dict[str, Path], kind: str) -> None:
+    predictor = load(folders, kind)
+    for side in ("right", "left"):
+        tokenizer = AutoTokenizer.from_pretrained(folders[kind], truncation_side=side)
+        wanted = tokenizer(LONG, truncation=True, max_length=128)["input_ids"]
+        [found] = predictor.encode([LONG], {"truncation_side": side})
+        ids = found.ids if kind != "ner" else found.ids.ids
+        assert (list(ids), found.truncated) == (wanted, True)
+    with pytest.raises(InputError, match="truncation_side: expected left or right; got 'top'"):
+        predictor.encode([LONG], {"truncation_side": "top"})
+
+
+@pytest.mark.parametrize("kind", ["embed", "classify", "ner", "rerank"])
+@pytest.mark.parametrize("repeated", [1, 100])  # the second is cut before it is tokenized
+def test_a_text_that_may_not_be_truncated_is_refused_with_its_tokens(
+    folders: dict[str, Path], kind: str, repeated: int
+) -> None:
+    predictor = load(folders, kind)
+    text = " ".join([LONG] * repeated)
+    tokenizer = AutoTokenizer.from_pretrained(folders[kind])
+    if kind == "rerank":
+        given: Any = {"query": "who", "texts": ["short", text]}
+        tokens = len(tokenizer("who", text)["input_ids"])
+    else:
+        given, tokens = text, len(tokenizer(text)["input_ids"])
+    with pytest.raises(InputError, match=f"has {tokens} tokens.*reads 128") as caught:
+        predictor.encode([given], {"truncate": False})
+    assert caught.value.code == protocol.TOO_LONG
+    short = given | {"texts": ["short"]} if kind == "rerank" else "short"
+    assert not predictor.encode([short], {"truncate": False})[0].truncated
+    assert predictor.encode([given], {"truncate": True})[0].truncated
+
+
+def test_scores_may_be_logits(folders: dict[str, Path]) -> None:
+    wanted = logits(folders["classify"], "one").tolist()
+    found = {one["label"]: one["score"] for one in raw(folders, "classify", "one")}
+    assert [found["red"], found["green"]] == pytest.approx(wanted, abs=1e-4)
+    pair = {"query": "who", "texts": ["one"]}
+    [only] = raw(folders, "rerank", pair)
+    [wanted_score] = logits(folders["rerank"], "who", "one").tolist()
+    assert only["score"] == pytest.approx(wanted_score, abs=1e-4)
+    [sigmoid] = answers(load(folders, "rerank", raw_scores=True), pair, raw_scores=False)[0]
+    assert sigmoid["score"] == pytest.approx(1 / (1 + numpy.exp(-wanted_score)), abs=1e-4)
+
+
+def raw(folders: dict[str, Path], kind: str, given: Any) -> Any:
+    [found] = answers(load(folders, kind), given, raw_scores=True)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({"colour": "red"}, "colour: a model of the kind embed doesn't know it; it knows normali"),
+        ({"truncate": "yes"}, "truncate: expected true or false; got 'yes'"),
+        ({"prompt_name": 3}, "prompt_name: expected a string; got 3"),
+    ],
+)
+def test_a_parameter_that_is_not_known(
+    folders: dict[str, Path], parameters: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        load(folders, "embed").encode(["one"], parameters)
+
+
+def job_with(text: str, **parameters: Any) -> Job:
+    return Job.fetch(waiting(QUEUE, text, parameters=parameters), connection(), JSONSerializer)
+
+
+@pytest.mark.usefixtures("redis")
+@pytest.mark.django_db(transaction=True)
+def test_a_refused_input_is_an_answer_and_neither_a_failure_nor_tried_again(
+    letters: Letters,
+) -> None:
+    enqueued = [
+        enqueue("long"),
+        job_with("short", truncate=False),
+        job_with("long", truncate=False),
+    ]
+    worker = work()
+    assert [answer(job) for job in enqueued[:2]] == ["long", "short"]
+    refused = enqueued[2].return_value(refresh=True)
+    assert refused == {
+        "refused": {"code": "invalid_input", "message": "too long for its parameters"}
+    }
+    assert (worker.done, worker.failed) == (3, 0)
+    assert queue(QUEUE).failed_job_registry.count == 0
