@@ -10,8 +10,10 @@ ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS
 # The environment needs no pip of its own: the base image's installs into it.
 RUN python -m venv --without-pip /opt/venv
-COPY requirements.txt .
-RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir -r requirements.txt
+# requirements-int8.txt for versions that are quantised.
+ARG REQUIREMENTS=requirements.txt
+COPY requirements*.txt .
+RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir -r "${REQUIREMENTS}"
 
 FROM ${PYTHON_IMAGE}
 # /var/lib/velo keeps the state (the secret key; the database, if that is SQLite) and is the only

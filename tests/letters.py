@@ -27,9 +27,11 @@ class Letters:
         """How many texts each call had."""
         return [len(batch) for batch in self.batches]
 
-    def encode(self, texts: Any) -> list[predictors.Encoded]:
+    def encode(self, texts: Any, parameters: Any = None) -> list[predictors.Encoded]:
         if any("unreadable" in text for text in texts):
             raise ValueError("unreadable")
+        if parameters and any("long" in text for text in texts):
+            raise predictors.InputError("too long for its parameters")
         return [predictors.Encoded(text, len(text), truncated=False) for text in texts]
 
     def predict(self, batch: Any) -> Any:

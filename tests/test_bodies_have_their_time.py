@@ -13,7 +13,7 @@ from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
 from inference import gate
 from inference.door import EMPTIED, EMPTYING, Door
-from inference.gate import CRAMPED, Gate
+from inference.gate import CRAMPED, Gate, Refusal, Visit
 from tests.scopes import scope
 
 PATIENCE = 60.0
@@ -96,7 +96,7 @@ def test_a_body_has_its_time_and_less_while_the_room_is_full(
     settings.VELO_READ_TIMEOUT = patience
     guard = Gate()
     room = guard.room("/transform")
-    assert guard.enter(room, "192.0.2.1", 2) is None
+    assert isinstance(guard.enter("/transform", "192.0.2.1", 2), Visit)
 
     async def body() -> None:
         with suppress(TimeoutError):
@@ -107,7 +107,7 @@ def test_a_body_has_its_time_and_less_while_the_room_is_full(
         task = None
         for moment in (quarter / 4 for quarter in range(4 * 100)):
             if moment in full:
-                assert guard.enter(room, "192.0.2.2", 2) is not None
+                assert isinstance(guard.enter("/transform", "192.0.2.2", 2), Refusal)
             if moment == begins:
                 task = asyncio.create_task(body())
             await clock.pass_by(0)
@@ -125,7 +125,7 @@ def test_a_body_has_its_time_and_less_while_the_room_is_full(
 def test_the_room_may_become_full_while_a_body_is_being_given_up(clock: Clock) -> None:
     guard = Gate()
     room = guard.room("/transform")
-    assert guard.enter(room, "192.0.2.1", 2) is None
+    assert isinstance(guard.enter("/transform", "192.0.2.1", 2), Visit)
 
     async def test() -> None:
         given_up, go_on = asyncio.Event(), asyncio.Event()
@@ -141,7 +141,7 @@ def test_the_room_may_become_full_while_a_body_is_being_given_up(clock: Clock) -
         task = asyncio.create_task(body())
         await clock.pass_by(PATIENCE)
         assert given_up.is_set()
-        assert guard.enter(room, "192.0.2.2", 2) is not None
+        assert isinstance(guard.enter("/transform", "192.0.2.2", 2), Refusal)
         go_on.set()
         with pytest.raises(TimeoutError):
             await task

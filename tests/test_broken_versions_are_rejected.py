@@ -177,14 +177,24 @@ def states(velo: Stack, name: str) -> list[tuple[str, str]]:
     return table(velo, f"{query} WHERE model_id = '{name}' ORDER BY id")
 
 
+def is_checked_by(velo: Stack, pid: int) -> bool:
+    """Whether the version of this process's check is still being checked."""
+    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    number = words[words.index("check_version") + 1]
+    query = f"SELECT state FROM workers_modelversion WHERE id = {int(number)}"
+    return table(velo, query) == [("checking",)]
+
+
 def caught(velo: Stack) -> int:
     """The process of a check that has just begun, stopped."""
 
     def stop() -> int:
         for pid in velo.pids("check_version"):
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, FileNotFoundError):
                 os.kill(pid, signal.SIGSTOP)
-                return pid
+                if is_checked_by(velo, pid):
+                    return pid
+                os.kill(pid, signal.SIGCONT)  # too late: it has said how its check ended
         return 0
 
     return eventually(stop)

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from tests.models import spec
 from tests.stack import Stack
 from tests.test_it_embeds_like_the_reference import COSINE, THREADS, cosines, embeddings
 from tests.texts import SENTENCES
-from workers.host import machine
-from workers.predictors import ModelError, embed
+from workers.host import machine, turns
+from workers.predictors import ModelError, embed, kept
 from workers.predictors.engines import openvino, race, torch
+from workers.predictors.kept import Kept
 
 # Some, since a processor without units for bf16 takes seconds for each.
 SOME = SENTENCES[:9]
@@ -81,7 +83,7 @@ def test_an_engine_that_is_slow_on_this_processor_does_not_serve(
     predictor = embed.load(spec(tiny_model), THREADS)
     assert isinstance(predictor.engine, torch.TorchEngine)
     assert re.search(
-        r"for 32: torch [\w. ]+ on cpu 100.0 and 100.0, OpenVINO", predictor.engine_chosen
+        r"for 32: (torch [\w. ]+ on cpu 100.0 and 100.0, )+OpenVINO", predictor.engine_chosen
     )
 
 
@@ -111,6 +113,49 @@ def test_a_race_is_run_once_for_a_processor(
     slow(monkeypatch, openvino.OpenVINOEngine)
     monkeypatch.setattr(machine, "processor", lambda: "another one")
     assert isinstance(embed.load(spec(tiny_model), THREADS).engine, torch.TorchEngine)
+
+
+def test_of_processes_that_start_together_one_runs_the_race_for_all(
+    tiny_model: Path, fp32: Any, a_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = threading.Barrier(2)
+    chosen, raced = [], []
+    run, known = race.run, Kept.race
+    looked: set[threading.Thread] = set()
+
+    def race_of_both(*args: Any) -> race.Choice:
+        raced.append(threading.current_thread())
+        return run(*args)
+
+    def look(kept: Kept, graph: str) -> race.Result | None:
+        found = known(kept, graph)
+        if threading.current_thread() not in looked:  # its first look: neither has raced
+            looked.add(threading.current_thread())
+            both.wait(60)
+        return found
+
+    monkeypatch.setattr(race, "run", race_of_both)
+    monkeypatch.setattr(Kept, "race", look)
+
+    def load() -> None:
+        chosen.append(embed.load(spec(tiny_model), THREADS).engine_chosen)
+
+    threads = [threading.Thread(target=load) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(raced) == 1
+    assert len(set(chosen)) == 1
+    assert len(chosen) == 2
+
+
+def test_a_race_that_lasts_too_long_is_not_waited_for(
+    tiny_model: Path, fp32: Any, a_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "PATIENCE", 0.1)
+    with turns.taken(a_folder.parent / kept.RACES):
+        assert embed.load(spec(tiny_model), THREADS).engine_chosen
 
 
 def test_a_winner_that_fails_later_is_replaced(
@@ -249,4 +294,6 @@ def test_its_converter_reports_to_nobody() -> None:
 
 
 def test_the_log_says_what_was_chosen(velo: Stack) -> None:
-    assert velo.output().count("; engine: OpenVINO") >= 2
+    chosen = re.findall(r"; engine: ((?:OpenVINO|torch) [\w. ]+) on cpu: ", velo.output())
+    assert len(chosen) >= 2
+    assert len(set(chosen)) == 1  # by the first worker, for all at this place

@@ -9,6 +9,7 @@ import unicodedata
 import zlib
 from typing import Any
 
+import numpy
 import pytest
 
 from tests.stack import Answer, Stack
@@ -65,7 +66,9 @@ def test_a_bad_body(velo: Stack, body: bytes, status: int, code: str, says: str)
 
 
 def test_a_byte_order_mark_is_no_mistake(velo: Stack) -> None:
-    assert velo.post('\ufeff"Hello"'.encode()).json == velo.post(b'"Hello"').json
+    answer = velo.post('\ufeff"Hello"'.encode())
+    assert answer.status == 200
+    assert numpy.allclose(answer.json, velo.transform("Hello").json, atol=1e-2)
 
 
 def test_texts_without_anything_to_see_are_blank_also_to_the_schema() -> None:
@@ -94,7 +97,8 @@ def compressed(velo: Stack, body: bytes, encoding: str) -> Answer:
 )
 def test_a_compressed_body_is_read(velo: Stack, compress: Any, encoding: str) -> None:
     answer = compressed(velo, compress(b'"Hello"'), encoding)
-    assert (answer.status, answer.json) == (200, velo.transform("Hello").json)
+    assert answer.status == 200
+    assert numpy.allclose(answer.json, velo.transform("Hello").json, atol=1e-2)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_the_others_ask_the_database_nothing() -> None:
     with CaptureQueriesContext(database) as queries:
         other.tick()
     assert not queries.captured_queries
-    elected.resign()
+    elected.leave("elected")
     with CaptureQueriesContext(database) as queries:
         other.tick()
     assert queries.captured_queries

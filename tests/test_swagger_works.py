@@ -29,12 +29,16 @@ def transform(page: Page) -> Locator:
 def test_the_docs_list_every_endpoint(browser: Browser, velo: Stack) -> None:
     with docs(browser, velo) as page:
         listed = page.locator(".opblock-summary-path")
-        expect(listed).to_have_count(7)
+        expect(listed).to_have_count(11)
         assert [path.get_attribute("data-path") for path in listed.all()] == [
             "/transform",
             "/models",
             "/models/all-MiniLM-L6-v2/transform",
             "/models/{model}/versions/{version}/transform",
+            "/v1/embeddings",
+            "/embeddings",
+            "/v1/models",
+            "/v1/models/{name}",
             "/stat",
             "/health/live",
             "/health/ready",

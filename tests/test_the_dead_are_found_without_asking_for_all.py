@@ -278,18 +278,21 @@ def test_a_worker_keeps_what_it_knows_from_look_to_look(
 
 def test_tickers_that_start_together_do_not_tick_together() -> None:
     class Pauses(threading.Event):
-        def __init__(self) -> None:
+        def __init__(self, ticker: Ticker) -> None:
             super().__init__()
+            self.ticker = ticker
             self.seconds: list[float] = []
 
         def wait(self, timeout: float | None = None) -> bool:
             self.seconds.append(timeout or 0.0)
-            return len(self.seconds) == 20
+            if len(self.seconds) == 20:
+                self.ticker.stop()
+            return False
 
     firsts, rest = set(), set()
     for _ in range(5):
         ticker = Ticker("a test", 10.0, lambda: None)
-        ticker._ended = pauses = Pauses()
+        ticker._due = pauses = Pauses(ticker)
         ticker.run()
         firsts.add(pauses.seconds[0])
         rest.update(pauses.seconds[1:])

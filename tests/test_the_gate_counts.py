@@ -12,7 +12,7 @@ import pytest
 
 from inference import gate
 from inference.door import Door
-from inference.gate import Gate
+from inference.gate import Gate, Refusal, Visit
 from tests.scopes import HERE, scope
 
 THERE = "192.0.2.2"
@@ -24,15 +24,21 @@ class Models:
 
     def __init__(self) -> None:
         self._gate = Gate()
-        self._room = self._gate.room("/transform")
+        self._visits: dict[str, list[Visit]] = {}
 
-    def enter(self, client: str = HERE) -> str:
+    def enter(self, client: str = HERE, length: int = 2, compressed: bool = False) -> str:
         """INSIDE, or the code of a refusal."""
-        refusal = self._gate.enter(self._room, client, 2)
-        return str(orjson.loads(refusal.body)["code"]) if refusal else INSIDE
+        visit = self._gate.enter("/transform", client, length, compressed)
+        if isinstance(visit, Refusal):
+            return str(orjson.loads(visit.said("/transform")[2])["code"])
+        self._visits.setdefault(client, []).append(visit)
+        return INSIDE
 
     def leave(self, client: str = HERE, status: int = 200) -> None:
-        self._gate.leave(self._room, client, status)
+        visits = self._visits[client]
+        self._gate.leave(visits.pop(), status)
+        if not visits:
+            del self._visits[client]
 
 
 @pytest.fixture
@@ -158,3 +164,22 @@ def test_an_error_behind_the_gate_is_500_and_frees_the_place(settings: Any) -> N
         aside.submit(asyncio.run, ask()).result()
     assert [status for status, _, _ in answers] == [500] * 3
     assert all(b'"code":"server_error"' in body for _, _, body in answers)
+
+
+def test_bodies_have_only_so_many_bytes_together(
+    models: Models, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "BODIES_BYTES", 3000)
+    settings.VELO_MAX_BODY_BYTES = 5000
+    assert models.enter(length=5000) == INSIDE  # it is alone
+    assert models.enter(length=1) == "queue_full"
+    models.leave()
+    assert models.enter(length=2000) == INSIDE
+    assert models.enter(length=1001) == "queue_full"
+    assert models.enter(length=1, compressed=True) == "queue_full"  # it may become 1032
+    assert models.enter(length=1000) == INSIDE
+    models.leave()
+    models.leave()
+    assert models.enter(length=5000, compressed=True) == INSIDE
+    models.leave()
+    assert models.enter(length=1) == INSIDE

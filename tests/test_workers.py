@@ -5,14 +5,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.letters import Letters
 from tests.orm import database_of
 from tests.stack import ROOT, Stack, descendants, environment, manage, stack
 from tests.waiting import eventually
+from workers.broker import neighbours
 from workers.broker.connection import connection, queue
 from workers.host import machine
 from workers.models import Worker
@@ -139,17 +142,54 @@ def test_a_stop_while_the_model_loads_leaves_a_stopped_row(
 
 
 def test_threads_are_shared_by_the_workers_of_a_machine(
-    redis: None, db: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+    redis: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "cores", lambda: 8)
     worker = InferenceWorker([queue()], connection=connection())
     assert worker._parts.threads.count == 8
-    worker._parts.row.write()
+    worker._parts.row.report()
     for number in range(3):
-        Worker.objects.create(id=str(number), host=machine.identity(), pid=1, node="n", queues="q")
-    Worker.objects.create(id="elsewhere", host="another", pid=1, node="n", queues="q")
-    worker._parts.row.write()
+        neighbours.count(str(number), machine.shares())
+    neighbours.count("elsewhere", "other cores")
+    worker._parts.row.report()
     assert worker._parts.threads.count == 2
+    neighbours.leave("0", machine.shares())
+    neighbours.leave("1", machine.shares())
+    worker._parts.row.report()
+    assert worker._parts.threads.count == 4
+
+
+def test_a_neighbour_that_is_silent_counts_no_more(
+    redis: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(neighbours, "COUNTS_FOR", 0.1)
+        assert neighbours.count("dead", "cores") == 1
+    eventually(lambda: neighbours.count("w", "cores") == 1)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_that_a_model_swallows_is_not_forgotten(
+    redis: None,
+    letters: Letters,
+    transactional_db: None,
+    monkeypatch: pytest.MonkeyPatch,
+    signum: signal.Signals,
+) -> None:
+    def swallow() -> None:
+        with suppress(SystemExit, KeyboardInterrupt):
+            os.kill(os.getpid(), signum)
+
+    monkeypatch.setattr(letters, "warm_up", swallow)
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    worker = InferenceWorker([queue()], name="w", connection=connection())
+    try:
+        with pytest.raises(SystemExit):
+            worker.work()
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+    assert Worker.objects.get(pk="w").state == Worker.State.STOPPED
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,10 @@ def test_a_worker_that_is_sent_its_own_id_dies_and_another_one_answers(tmp_path:
         while ["lost"] not in [row[1:] for row in rows(velo, "id", "health") if row[0] == victim]:
             answers.append(velo.transform(victim))
         assert {answer.status for answer in answers} == {200}
-        assert answers[-1].headers["x-velo-worker"] in ids - {victim}
+        # Until its row says so, its successor may have come too.
+        answered = [answer.headers["x-velo-worker"] for answer in answers]
+        assert answered[-1] != victim
+        assert ids - {victim} <= set(answered)
         eventually(lambda: alive(velo) == 2)
         assert "ended with SIGKILL" in velo.output()
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from inference import sockets
-from inference.gate import HEALTH_PLACES, PAGE_PLACES, Gate, Refusal
+from inference.gate import HEALTH_PLACES, PAGE_PLACES, Gate, Refusal, Visit
 from tests.stack import Answer, Stack, stack
 from tests.waiting import eventually
 
@@ -201,14 +201,13 @@ def test_one_address_cannot_take_the_queue_alone(narrow: Stack) -> None:
 def test_the_addresses_of_models_are_guarded_alike(path: str, settings: Any) -> None:
     settings.VELO_CLIENT_MAX, settings.VELO_MAX_BODY_BYTES = 1, 10
     gate = Gate()
-    room = gate.room(path)
-    assert room is gate.room("/transform")
-    assert room is not gate.room("/models")
-    assert gate.enter(room, "192.0.2.1", 2) is None
+    assert gate.room(path) is gate.room("/transform")
+    assert gate.room(path) is not gate.room("/models")
+    assert isinstance(gate.enter(path, "192.0.2.1", 2), Visit)
     for length, status in ((2, 429), (11, 413)):
-        refusal = gate.enter(room, "192.0.2.1", length)
-        assert refusal is not None
-        assert refusal.status == status
+        refusal = gate.enter(path, "192.0.2.1", length)
+        assert isinstance(refusal, Refusal)
+        assert refusal.said(path)[0] == status
 
 
 def test_a_client_that_has_left_gives_its_share_back(narrow: Stack) -> None:
@@ -274,24 +273,26 @@ def test_the_places_of_others_are_not_those_of_health_checks_and_models() -> Non
     assert gate.room("/health/ready") is health
     assert gate.room("/admin/") is gate.room("/nowhere") is pages
 
-    async def crowd() -> list[Refusal | None]:
-        refusals = [
-            gate.enter(pages, f"192.0.2.{number % 3}", 0) for number in range(PAGE_PLACES + 1)
+    async def crowd() -> list[Visit | Refusal]:
+        many = [
+            gate.enter("/schema", f"192.0.2.{number % 3}", 0) for number in range(PAGE_PLACES + 1)
         ]
-        assert refusals[:-1] == [None] * PAGE_PLACES
-        one = [gate.enter(health, "192.0.2.9", 0) for _ in range(HEALTH_PLACES // 2 + 1)]
-        assert one[:-1] == [None] * (HEALTH_PLACES // 2)
-        others = [gate.enter(health, "192.0.2.8", 0), gate.enter(models, "192.0.2.9", 0)]
-        gate.leave(pages, "192.0.2.0", 200)
-        return [refusals[-1], one[-1], *others, gate.enter(pages, "192.0.2.9", 0)]
+        first, *_, last = many
+        assert all(isinstance(one, Visit) and one.room is pages for one in many[:-1])
+        one = [gate.enter("/health/live", "192.0.2.9", 0) for _ in range(HEALTH_PLACES // 2 + 1)]
+        assert all(isinstance(each, Visit) and each.room is health for each in one[:-1])
+        others = [gate.enter(path, "192.0.2.8", 0) for path in ("/health/ready", "/transform")]
+        assert isinstance(first, Visit)
+        gate.leave(first, 200)
+        return [last, one[-1], *others, gate.enter("/admin/", "192.0.2.9", 0)]
 
     with ThreadPoolExecutor() as aside:  # this thread may have Playwright's event loop
         full, shared, *let_in = aside.submit(asyncio.run, crowd()).result()
-    assert full is not None
-    assert b'"code":"queue_full"' in full.body
-    assert shared is not None
-    assert b'"code":"client_share"' in shared.body
-    assert let_in == [None, None, None]
+    assert isinstance(full, Refusal)
+    assert b'"code":"queue_full"' in full.said("/schema")[2]
+    assert isinstance(shared, Refusal)
+    assert b'"code":"client_share"' in shared.said("/health/live")[2]
+    assert [one.room for one in let_in if isinstance(one, Visit)] == [health, models, pages]
 
 
 def test_connections_have_the_time_limit_of_the_socket_that_listens(
