@@ -34,7 +34,7 @@ class Nothing:
     def __init__(self, spec: Any, threads: int = 1) -> None:
         self.spec = spec
 
-    def encode(self, texts: Sequence[str]) -> list[Any]:
+    def encode(self, texts: Sequence[str], parameters: object = None) -> list[Any]:
         from workers.predictors import Encoded
 
         return [Encoded(text, len(text), truncated=False) for text in texts]

@@ -179,7 +179,7 @@ class Broken:
     calls = 0
     seconds = 0.0  # until it raises
 
-    def encode(self, texts: Any) -> Any:
+    def encode(self, texts: Any, parameters: Any = None) -> Any:
         return [predictors.Encoded(text, len(text), truncated=False) for text in texts]
 
     def predict(self, batch: Any) -> Any:
