@@ -95,8 +95,12 @@ def letters(monkeypatch: pytest.MonkeyPatch) -> Iterator[Letters]:
 
 @pytest.fixture(scope="session")
 def velo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A Velo with the real MiniLM in two workers. Tests only ask it; none harms it."""
-    with stack(tmp_path_factory.mktemp("velo"), workers=2) as running:
+    """A Velo with the real MiniLM in two workers. Tests only ask it; none harms it.
+
+    In full precision: in bf16 an answer shows which engine has won its race, and that may be
+    another one in the process of a test."""
+    folder = tmp_path_factory.mktemp("velo")
+    with stack(folder, workers=2, VELO_DTYPE="fp32") as running:
         yield running
 
 

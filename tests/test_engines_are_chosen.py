@@ -261,6 +261,7 @@ def test_a_converted_model_is_kept_and_one_that_is_broken_made_anew(
         return convert(model)
 
     monkeypatch.setattr(openvino, "_convert", counted)
+    slow(monkeypatch, torch.TorchEngine)
     first = embeddings(embed.load(spec(tiny_model), THREADS), SOME)
     again = embeddings(embed.load(spec(tiny_model), THREADS), SOME)
     assert len(conversions) == 1
@@ -274,8 +275,9 @@ def test_a_converted_model_is_kept_and_one_that_is_broken_made_anew(
 
 
 def test_where_nothing_can_be_kept_it_serves_all_the_same(
-    tiny_model: Path, fp32: Any, a_folder: Path
+    tiny_model: Path, fp32: Any, a_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    slow(monkeypatch, torch.TorchEngine)
     a_folder.write_text("a file where the folder would be")
     predictor = embed.load(spec(tiny_model), THREADS)
     assert predictor.engine_chosen.startswith("OpenVINO")

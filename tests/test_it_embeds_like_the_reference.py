@@ -120,7 +120,8 @@ def test_code_in_a_models_folder_is_never_run(tiny_model: Path, tmp_path: Path) 
     assert not proof.exists()
 
 
-def test_the_answer_over_http_is_the_same(velo: Stack) -> None:
+def test_the_answer_over_http_is_the_same(velo: Stack, settings: Any) -> None:
+    settings.VELO_DTYPE = "fp32"  # as in its workers
     predictor = embed.load(predictors.declared(), THREADS)
     for text in ("Тест!", "Hello, world!", "你好"):
         [vector] = embeddings(predictor, [text])
