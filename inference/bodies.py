@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from inference.errors import BodyTooLarge
-from inference.protocols import openai, rerank
-
-# Addresses that take many inputs in one body.
-MANY = frozenset((*openai.EMBEDDINGS, *rerank.RERANK))
+from inference.protocols import spoken
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,7 @@ class Limit:
 
 def limit(path: str) -> Limit:
     """Of a body that is sent to an address of the API's."""
-    name = "VELO_MAX_INPUTS_BYTES" if path in MANY else "VELO_MAX_BODY_BYTES"
+    name = "VELO_MAX_INPUTS_BYTES" if spoken.asks(path) else "VELO_MAX_BODY_BYTES"
     return Limit(getattr(settings, name), name)
 
 

@@ -19,6 +19,7 @@ from django.urls import reverse
 
 from inference import bodies
 from inference.errors import APIError, ClientShare, QueueFull
+from inference.protocols import spoken
 from inference.protocols.forms import Form, form
 from inference.threads import Threads
 
@@ -156,7 +157,6 @@ class Gate:
         self._models = Room("models", most, settings.VELO_CLIENT_MAX, most)
         self._health = Room("health", HEALTH_PLACES, HEALTH_PLACES // 2, HEALTH_THREADS)
         self._pages = Room("pages", PAGE_PLACES, PAGE_PLACES // 2, PAGE_THREADS)
-        self._asking = bodies.MANY | {reverse("transform")}
         self._transform = reverse("transform")
         self._of_models = reverse("models") + "/"
         self._of_health = reverse("live").rpartition("/")[0] + "/"
@@ -169,9 +169,10 @@ class Gate:
         )
 
     def room(self, path: str) -> Room:
-        if path in self._asking or (
+        transforms = path == self._transform or (
             path.startswith(self._of_models) and path.endswith(self._transform)
-        ):
+        )
+        if transforms or spoken.asks(path):
             return self._models
         return self._health if path.startswith(self._of_health) else self._pages
 

@@ -24,7 +24,7 @@ Form = Callable[[Failure], Said]
 
 def form(path: str) -> Form:
     """Of the protocol that the path belongs to."""
-    is_openai = openai.speaks(path) or path in rerank.RERANK
+    is_openai = openai.speaks(path) or rerank.speaks(path)
     return _openai if is_openai else _problem_details
 
 

@@ -2,3 +2,11 @@
 clients read."""
 
 RERANK = ("/v1/rerank", "/v2/rerank", "/rerank")
+
+
+def asks(path: str) -> bool:
+    """Whether a request at this path asks a model."""
+    return path in RERANK
+
+
+speaks = asks  # whether an answer at this path is said in OpenAI's form

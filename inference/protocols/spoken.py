@@ -1,0 +1,11 @@
+"""The foreign protocols that Velo speaks."""
+
+from inference.protocols import openai, rerank
+
+PROTOCOLS = openai, rerank
+
+
+def asks(path: str) -> bool:
+    """Whether a request at this path asks a model in a foreign protocol; it may have many
+    inputs."""
+    return any(protocol.asks(path) for protocol in PROTOCOLS)
