@@ -9,10 +9,11 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import django
@@ -30,6 +31,7 @@ class Nothing:
     """A model that does nothing."""
 
     dimensions, engine_chosen, call_tokens = 1, "none", 48
+    facts: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, spec: Any, threads: int = 1) -> None:
         self.spec = spec

@@ -30,9 +30,10 @@ from inference.waiting import Ended, Lost, Outcome, Refused, Stranded
 from workers.broker.connection import must_be_writable
 from workers.broker.enqueue import NewJob, live_workers, withdraw
 from workers.broker.wire import JSONSerializer, unpack
-from workers.catalog.plan import Plan
+from workers.catalog.plan import Plan, PlannedVersion
 from workers.predictors import KINDS, NO_PARAMETERS, InputError
 from workers.values.prediction import Prediction
+from workers.values.version_id import VersionId
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,30 @@ TRIES = 3  # versions that are asked for one request, while no worker serves the
 def kind_of(target: Target) -> str:
     """The kind of the model that would answer. Raises what `Routes.choose` does, and QueueAway."""
     with redis_errors():
-        return routes().kind_of(target)
+        return routes().likely(target).kind
+
+
+@dataclass(frozen=True)
+class Served:
+    """A version that live workers serve."""
+
+    id: VersionId
+    kind: str
+    version: PlannedVersion | None  # None: not in the plan yet
+    workers: int
+
+
+def served(target: Target) -> Served:
+    """The version that answers most such requests. Raises what `Routes.choose` does, NoWorker and
+    QueueAway."""
+    with redis_errors():
+        route = routes().likely(target)
+        known = routes().known()
+        workers = live_workers(route.label)
+        if not workers:
+            raise known.nobody(route.label)
+        version = known.plan.version(route.label) if known.plan else None
+        return Served(VersionId.parse(route.label), route.kind, version, workers)
 
 
 def transform(target: Target, data: Any, seconds: float) -> Prediction:

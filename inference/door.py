@@ -1,13 +1,13 @@
 """The door: a request from the web server to Django, and the answer back.
 
-The web server speaks RSGI, not WSGI, for three reasons: it hands over the names of the headers as
-they came, a body can be waited for with a time limit, and a client that doesn't read its answer
-holds no thread.
+The web server speaks RSGI, not WSGI, for four reasons: it hands over the names of the headers as
+they came, a body can be waited for with a time limit, a client that doesn't read its answer holds
+no thread, and it tells when a client has left.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from io import BytesIO
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -18,13 +18,17 @@ from granian._granian import RSGIHTTPProtocol as HTTPProtocol
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 from granian.rsgi import Scope
 
-from inference import callers, sockets
+from inference import callers, presence, sockets
 from inference.environ import environ_of
 from inference.errors import APIError, BodyTimeout, ServerError
-from inference.gate import Answer, Gate, Headers, Refusal, Room
+from inference.gate import Answer, Gate, Headers, Refusal, Room, Visit
+from inference.presence import Client
 
 log = logging.getLogger(__name__)
 
+# Seconds after which a client is watched. Most are answered before, and to watch one takes the
+# event loop some 40 microseconds.
+WATCHED_AFTER = 0.1
 EMPTYING = 32  # refused requests whose bodies are taken in at a time
 EMPTIED = 16 * 1024 * 1024  # bytes of such a body; above it the client finds a closed connection
 
@@ -57,33 +61,44 @@ class Door:
         except APIError as error:
             proto.response_bytes(*Refusal(error, close=True).said(scope.path))
             return
-        length, path = int(environ.get("CONTENT_LENGTH") or 0), environ["PATH_INFO"]
+        length, path = int(environ["CONTENT_LENGTH"] or 0), environ["PATH_INFO"]
+        chunked = "HTTP_TRANSFER_ENCODING" in environ
         compressed = "HTTP_CONTENT_ENCODING" in environ
-        visit = self._gate.enter(path, callers.address(environ), length, compressed)
+        method = environ["REQUEST_METHOD"]
+        visit = self._gate.enter(path, callers.address(environ), length, compressed, method)
         if isinstance(visit, Refusal):
-            await self._empty(self._gate.room(path), proto, length)
+            if chunked or 0 < length <= EMPTIED:
+                await self._empty(self._gate.room(path, method), _Parts(proto))
             proto.response_bytes(*visit.said(path))
             return
         status = 0
         try:
-            if length:
-                body = await _body(visit.room, proto)
-                if body is None:
-                    proto.response_bytes(*self._slow.said(path))
+            if body := await self._body(visit, proto, length, chunked):
+                if isinstance(body, Refusal):
+                    proto.response_bytes(*body.said(path))
                     return
+                environ["CONTENT_LENGTH"] = str(len(body))
                 environ["wsgi.input"] = BytesIO(body)
-            status, headers, content = await self._answer(visit.room, environ)
+            client = Client()
+            watch = _Watch(self._loop, proto, client)
+            try:
+                status, headers, content = await self._answer(visit.room, environ, client)
+            finally:
+                watch.end()
         finally:
             self._gate.leave(visit, status)
         proto.response_bytes(status, headers, content)
 
-    def _answer(self, room: Room, environ: WSGIEnvironment) -> asyncio.Future[Answer]:
+    def _answer(
+        self, room: Room, environ: WSGIEnvironment, client: Client
+    ) -> asyncio.Future[Answer]:
         """What Django says, from a thread of the room's."""
         answer: asyncio.Future[Answer] = self._loop.create_future()
 
         def ask() -> None:
             try:
-                found = self._ask(environ)
+                with presence.of(client):
+                    found = self._ask(environ)
             except Exception:
                 log.exception("%s %s", environ["REQUEST_METHOD"], environ["PATH_INFO"])
                 found = self._failed.said(environ["PATH_INFO"])
@@ -106,15 +121,44 @@ class Door:
         [(status, headers)] = started
         return int(status[:3]), headers, content
 
-    async def _empty(self, room: Room, proto: HTTPProtocol, length: int) -> None:
+    async def _body(
+        self, visit: Visit, proto: HTTPProtocol, length: int, chunked: bool
+    ) -> bytes | Refusal:
+        """A refusal where it came too slowly, is too large, or the client has left."""
+        if not length and not chunked:
+            return b""
+        try:
+            async with visit.room.reading():
+                if not chunked:
+                    return await proto()
+                parts = _Parts(proto)
+                body = await self._chunks(visit, parts)
+        except (TimeoutError, ProtocolClosed):
+            return self._slow
+        if isinstance(body, Refusal):
+            await self._empty(visit.room, parts)
+        return body
+
+    async def _chunks(self, visit: Visit, parts: "_Parts") -> bytes | Refusal:
+        """A body whose length isn't declared."""
+        body = bytearray()
+        async for part in parts:
+            body += part
+            if refusal := self._gate.grow(visit, len(body)):
+                return refusal
+        return bytes(body)
+
+    async def _empty(self, room: Room, parts: "_Parts") -> None:
         """Take in what a client has sent, so that it reads its answer, and not of a reset."""
-        if not 0 < length <= EMPTIED or self._emptying >= EMPTYING:
+        if self._emptying >= EMPTYING:
             return
         self._emptying += 1
+        left = EMPTIED
         try:
             async with room.reading():
-                async for part in proto:
-                    if not part:
+                async for part in parts:
+                    left -= len(part)
+                    if left < 0:
                         break
         except TimeoutError:
             pass  # it is refused in any case
@@ -122,10 +166,43 @@ class Door:
             self._emptying -= 1
 
 
-async def _body(room: Room, proto: HTTPProtocol) -> bytes | None:
-    """None: it came too slowly, or the client has left."""
-    try:
-        async with room.reading():
-            return await proto()
-    except (TimeoutError, ProtocolClosed):
-        return None
+class _Parts:
+    """Of a body, as they come. A reader that stops halfway may go on, which the web server's own
+    parts don't allow."""
+
+    def __init__(self, proto: HTTPProtocol) -> None:
+        self._parts = aiter(proto)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        part: bytes = await anext(self._parts)
+        if not part:
+            raise StopAsyncIteration
+        return part
+
+
+class _Watch:
+    """Over a client that waits for its answer."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, proto: HTTPProtocol, client: Client
+    ) -> None:
+        self._proto = proto
+        self._client = client
+        self._watching: asyncio.Future[None] | None = None
+        self._timer = loop.call_later(WATCHED_AFTER, self._begin)
+
+    def end(self) -> None:
+        self._timer.cancel()
+        if self._watching:
+            self._watching.cancel()
+
+    def _begin(self) -> None:
+        self._watching = asyncio.ensure_future(self._proto.client_disconnect())
+        self._watching.add_done_callback(self._ended)
+
+    def _ended(self, watching: asyncio.Future[None]) -> None:
+        if not watching.cancelled():
+            self._client.leave()

@@ -18,7 +18,8 @@ SINGLE = {"HTTP_HOST": "Host", "HTTP_CONTENT_LENGTH": "Content-Length"}
 
 
 def environ_of(scope: Scope) -> WSGIEnvironment:
-    """Raises BadRequest if it can be read in two ways, and LengthRequired for a body in chunks."""
+    """A body in chunks has HTTP_TRANSFER_ENCODING and no CONTENT_LENGTH. Raises BadRequest if the
+    request can be read in two ways, and LengthRequired for a body in another transfer encoding."""
     environ: WSGIEnvironment = {
         "SERVER_PROTOCOL": "HTTP/1.0" if scope.http_version == "1" else "HTTP/1.1",
         "REQUEST_METHOD": scope.method,
@@ -37,7 +38,10 @@ def environ_of(scope: Scope) -> WSGIEnvironment:
     environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = _address(scope.client)
     _add_headers(environ, scope)
     if "HTTP_TRANSFER_ENCODING" in environ:
-        raise LengthRequired
+        if "HTTP_CONTENT_LENGTH" in environ:
+            raise BadRequest("The request has Transfer-Encoding and Content-Length. Send one.")
+        if environ["HTTP_TRANSFER_ENCODING"].lower() != "chunked":
+            raise LengthRequired
     authority = scope.authority
     host = environ.setdefault("HTTP_HOST", authority or "")
     if authority is not None and authority.lower() != host.lower():

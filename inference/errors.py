@@ -7,6 +7,7 @@ APIError
 ├── 400 NotAString           the body is JSON, but not a string, and the model takes a string
 ├── 400 InvalidInput         the body is JSON, but not of the shape that the model takes
 ├── 400 BlankInput           nothing in the string can be seen
+├── 400 EmptyBatch           the array of inputs is empty
 ├── 400 TokenIds             the input is numbers of a client's own tokenizer
 ├── 400 WrongKind            the model is of another kind than the address asks for
 ├── 400 InvalidTimeout       X-Request-Timeout isn't a number greater than 0
@@ -14,12 +15,13 @@ APIError
 ├── 404 UnknownVersion       the model has no such version
 ├── 408 BodyTimeout          the body came too slowly
 ├── 409 NotServing           the version that is asked for has no live worker, but others have
-├── 411 LengthRequired       the body's length isn't declared
+├── 411 LengthRequired       the body's Transfer-Encoding isn't chunked
 ├── 413 TooManyInputs        the request has more than VELO_MAX_INPUTS inputs
 ├── 413 InputTooLong         the text, or all texts together, are over VELO_MAX_INPUT_CHARS
 ├── 413 BodyTooLarge         the body is over VELO_MAX_BODY_BYTES or VELO_MAX_INPUTS_BYTES
 ├── 415 UnsupportedMediaType Content-Type isn't application/json
 ├── 415 UnsupportedEncoding  Content-Encoding is neither gzip nor deflate
+├── 422 TooManyTokens        the input is longer than the model reads, and may not be truncated
 ├── 429 QueueFull            VELO_MAX_QUEUE inputs wait already, or the web process is full
 ├── 429 ClientShare          the address has VELO_CLIENT_MAX inputs here already
 ├── 500 ModelFailed          every attempt of the job raised
@@ -151,6 +153,13 @@ class BlankInput(APIError):
     )
 
 
+class EmptyBatch(APIError):
+    status_code = 400
+    default_code = "empty_batch"
+    title = "The array of inputs is empty"
+    example = "input: the array is empty. Send at least one string."
+
+
 class TokenIds(APIError):
     status_code = 400
     default_code = "token_ids"
@@ -213,8 +222,11 @@ class NotServing(APIError):
 class LengthRequired(APIError):
     status_code = 411
     default_code = "length_required"
-    title = "The length of the body is missing"
-    example = "The request has no Content-Length. Send the body whole, not in chunks."
+    title = "The Transfer-Encoding isn't supported"
+    example = (
+        "The only Transfer-Encoding that is supported is chunked. Send the body so, or with "
+        "Content-Length."
+    )
 
 
 class TooManyInputs(APIError):
@@ -234,9 +246,20 @@ class InputTooLong(APIError):
     example = "The text has 250000 characters; at most 200000 are taken. Split it."
 
 
-# What a kind's check says of an input, by its code.
+class TooManyTokens(APIError):
+    status_code = 422
+    default_code = "too_many_tokens"
+    title = "The input has too many tokens"
+    example = (
+        "The input has 300 tokens, and may not be truncated; the model reads 256. Send a shorter "
+        "one, or let it be truncated."
+    )
+
+
+# What a kind says of an input, by its code.
 INPUT_ERRORS: dict[str, type[APIError]] = {
-    error.default_code: error for error in (NotAString, InvalidInput, BlankInput, InputTooLong)
+    error.default_code: error
+    for error in (NotAString, InvalidInput, BlankInput, InputTooLong, TooManyTokens)
 }
 
 

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 from rq.job import Job
 from rq.results import Result
 
+from inference.presence import ClientGone, client
 from inference.waiting import Call, Ended, Lost, Outcome, Refused, Request, Stranded
 from workers.broker.clock import clock
 from workers.broker.collected import Collected
@@ -76,7 +77,8 @@ class Exchange:
         `elsewhere`, if the answers may come from another version: whether there is one to ask, when
         nobody serves this one any more.
 
-        Raises RedisError, at once while Redis is away, and what `refuse` was told.
+        Raises RedisError, at once while Redis is away, what `refuse` was told, and ClientGone when
+        the client leaves; the jobs are withdrawn then.
         """
         if away := self._away:  # read once: another thread finds out when Redis is back
             raise away
@@ -85,9 +87,13 @@ class Exchange:
             self._open[call.job.id] = call
         if self._refusal:  # looked at now, since `refuse` ends the calls that it finds open
             self._end(request.calls, self._refusal)
-        self._left.put(request.calls)
         try:
-            return request.wait()
+            with client().telling(partial(self._end, request.calls, ClientGone())):
+                self._left.put(request.calls)
+                return request.wait()
+        except ClientGone:
+            withdraw(jobs)
+            raise
         finally:
             for call in request.calls:
                 self._open.pop(call.job.id, None)
@@ -117,6 +123,7 @@ class Exchange:
     def _enqueue(self) -> None:
         while not self._closed and (first := self._left.get()):
             left = [first, *self._all_left(ENQUEUE_AT_MOST - len(first))]
+            left = [calls for calls in left if self._is_wanted(calls)]
             by_queue: dict[tuple[bool, str], list[list[Call]]] = {}
             for calls in left:
                 by_queue.setdefault((calls[0].is_copy, calls[0].job.queue), []).append(calls)
@@ -131,6 +138,10 @@ class Exchange:
                         break
                     self._fail(chain(*by_queue[key]), error)
                 by_queue[key] = []
+
+    def _is_wanted(self, calls: Sequence[Call]) -> bool:
+        """False if their caller has stopped waiting meanwhile."""
+        return calls[0].is_copy or any(call.job.id in self._open for call in calls)
 
     def _enqueue_in(self, name: str, left: Sequence[list[Call]], most: int | None) -> None:
         # The smallest groups first: a group without room then keeps no other group out.

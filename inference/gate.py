@@ -19,7 +19,7 @@ from django.urls import reverse
 
 from inference import bodies
 from inference.errors import APIError, ClientShare, QueueFull
-from inference.protocols import spoken
+from inference.protocols import spoken, tei
 from inference.protocols.forms import Form, form
 from inference.threads import Threads
 
@@ -107,6 +107,13 @@ class Room:
         self._of[client] += 1
         return None
 
+    def grow(self, weight: int, more: int) -> Refusal | None:
+        """By `more` bytes a body that has `weight` already. None: there is room."""
+        if self._bytes > weight and self._bytes + more > BODIES_BYTES:
+            return self._heavy
+        self._bytes += more
+        return None
+
     def leave(self, client: str | None, weight: int) -> None:
         self._inside -= 1
         self._bytes -= weight
@@ -142,13 +149,19 @@ class Room:
                 limit.reschedule(min(when, since + CRAMPED))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Visit:
     """A request that was let in."""
 
     room: Room
     client: str | None
-    weight: int  # bytes that its body may have, decompressed
+    limit: bodies.Limit  # of its body
+    compressed: bool
+    weight: int = 0  # bytes that its body may have, decompressed
+
+    def weight_of(self, length: int) -> int:
+        """Of a body of `length` bytes."""
+        return min(length * INFLATED, self.limit.bytes) if self.compressed else length
 
 
 class Gate:
@@ -168,30 +181,49 @@ class Gate:
             )
         )
 
-    def room(self, path: str) -> Room:
+    def room(self, path: str, method: str = "POST") -> Room:
+        """GET / is a page, and POST / asks a model."""
         transforms = path == self._transform or (
             path.startswith(self._of_models) and path.endswith(self._transform)
         )
-        if transforms or spoken.asks(path):
+        if transforms or (method == "POST" and spoken.asks(path)):
             return self._models
-        return self._health if path.startswith(self._of_health) else self._pages
+        is_probe = path.startswith(self._of_health) or tei.is_probe(path)
+        return self._health if is_probe else self._pages
 
     def enter(
-        self, path: str, client: str | None, length: int, compressed: bool = False
+        self,
+        path: str,
+        client: str | None,
+        length: int,
+        compressed: bool = False,
+        method: str = "POST",
     ) -> "Visit | Refusal":
-        """Let a request in that has a body of `length` bytes, or refuse it. Its place is given back
-        with `leave`."""
-        room = self.room(path)
+        """Let a request in that has a body of `length` bytes, or refuse it. Where the length isn't
+        declared, it is 0, and `grow` tells how the body grows. The place is given back with
+        `leave`."""
+        room = self.room(path, method)
         limit = bodies.limit(path) if room is self._models else bodies.of_others()
         if length > limit.bytes:
             return Refusal(bodies.too_large(limit))
-        weight = min(length * INFLATED, limit.bytes) if compressed else length
-        if refusal := room.enter(client, weight):
+        visit = Visit(room, client, limit, compressed)
+        visit.weight = visit.weight_of(length)
+        if refusal := room.enter(client, visit.weight):
             return refusal
         if room is self._models and time.monotonic() < self._queue_full_until:
-            room.leave(client, weight)
+            room.leave(client, visit.weight)
             return self._queue_full
-        return Visit(room, client, weight)
+        return visit
+
+    def grow(self, visit: "Visit", received: int) -> Refusal | None:
+        """Of a body whose length wasn't declared, `received` bytes are here. None: go on."""
+        if received > visit.limit.bytes:
+            return Refusal(bodies.too_large(visit.limit), close=True)
+        weight = visit.weight_of(received)
+        if refusal := visit.room.grow(visit.weight, weight - visit.weight):
+            return refusal
+        visit.weight = weight
+        return None
 
     def leave(self, visit: "Visit", status: int) -> None:
         room = visit.room

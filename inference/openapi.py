@@ -15,9 +15,11 @@ from rest_framework.request import Request
 
 from inference import dispatch
 from inference.errors import APIError
-from inference.protocols import openai, rerank
+from inference.protocols import openai, rerank, tei
 from inference.protocols.fields import ANY_MODEL
 from inference.protocols.rerank.questions import KINDS as RANKING
+from inference.protocols.tei import asking
+from inference.protocols.tei.schema import HOSTED, HOSTED_EXAMPLES
 from workers.catalog.plan import Plan, PlannedModel
 from workers.predictors.kinds import EMBED, EMBEDDING_KINDS, KINDS, Kind, schemas
 
@@ -27,7 +29,23 @@ VERSION = "/models/{model}/versions/{version}/transform"
 OWN_REFERENCES = re.compile(rb'"\$(ref|defs|dynamicRef)"')
 JSON = "application/json"
 # Addresses of foreign protocols that ask models: the kinds of these models.
-ASKING = dict.fromkeys(openai.EMBEDDINGS, EMBEDDING_KINDS) | dict.fromkeys(rerank.RERANK, RANKING)
+ASKING = {
+    **dict.fromkeys(openai.EMBEDDINGS, EMBEDDING_KINDS),
+    **dict.fromkeys(rerank.RERANK, RANKING),
+    "/embed": EMBEDDING_KINDS,
+    "/embed_all": asking.DENSE,
+    "/embed_sparse": asking.SPARSE,
+    "/predict": asking.CLASSIFYING,
+    "/similarity": EMBEDDING_KINDS,
+    "/tokenize": asking.TOKENIZING,
+}
+
+
+def leave_out_bases(endpoints: list[Any]) -> list[Any]:
+    """Without TEI's endpoints below each model's address: they are as at the server's own."""
+    return [
+        one for one in endpoints if one[0] in (MODEL, VERSION) or not one[0].startswith(tei.MODELS)
+    ]
 
 
 def require_bodies(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -76,8 +94,25 @@ def _fit_protocols(paths: dict[str, Any], plan: Plan) -> None:
             del paths[path]
             continue
         body = paths[path]["post"]["requestBody"] = deepcopy(paths[path]["post"]["requestBody"])
-        properties = body["content"][JSON]["schema"]["properties"]
-        names = sorted(model.name for model in fitting)
+        _fit(body["content"][JSON]["schema"], fitting)
+    default = plan.models.get(plan.default or "")
+    if default is None or default.kind not in HOSTED:
+        del paths[tei.BASE]
+        return
+    body = paths[tei.BASE]["post"]["requestBody"] = deepcopy(paths[tei.BASE]["post"]["requestBody"])
+    schema = deepcopy(HOSTED[default.kind])
+    _fit(schema, [default])
+    examples = {"Example": {"value": HOSTED_EXAMPLES[default.kind]}}
+    body["content"][JSON] = {"schema": schema, "examples": examples}
+
+
+def _fit(schema: dict[str, Any], models: list[PlannedModel]) -> None:
+    """A request's schema, to what these models take."""
+    for one in schema.get("anyOf", []):
+        _fit(one, models)
+    properties = schema.get("properties", {})
+    if "model" in properties:
+        names = sorted(model.name for model in models)
         versions = f"^({'|'.join(map(re.escape, names))})@.+$"
         properties["model"] = {
             "anyOf": [
@@ -86,9 +121,14 @@ def _fit_protocols(paths: dict[str, Any], plan: Plan) -> None:
             ],
             "description": properties["model"]["description"],
         }
-        lengths = [one.dimensions for model in fitting for one in model.versions.values()]
-        if "dimensions" in properties and any(lengths):
-            properties["dimensions"]["maximum"] = min(filter(None, lengths))
+    versions_of = [one for model in models for one in model.versions.values()]
+    lengths = [one.dimensions for one in versions_of]
+    if "dimensions" in properties and any(lengths):
+        properties["dimensions"]["maximum"] = min(filter(None, lengths))
+    for place in (properties, properties.get("parameters", {}).get("properties", {})):
+        if "prompt_name" in place:
+            prompts = sorted({name for one in versions_of for name in one.facts.get("prompts", [])})
+            place["prompt_name"]["enum"] = [*prompts, None]
 
 
 class SchemaView(SpectacularAPIView):

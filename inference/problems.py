@@ -38,7 +38,8 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
         title = HTTPStatus(error.status_code).phrase
         code = str(error.get_codes())
         failure = Failure(error.status_code, code, title, str(error.detail), headers)
-    found = form(context["request"].path)(failure)
+    speaks = getattr(context["view"], "form", None) or form(context["request"].path)
+    found = speaks(failure)
     return Response(found.body, found.status, headers=found.headers, content_type=found.media_type)
 
 

@@ -77,13 +77,13 @@ class Routes:
             self.refresh()  # it may have come a moment ago
             return choose(self.known(), target, self._draw, without)
 
-    def kind_of(self, target: Target) -> str:
-        """Of the model that would answer. Raises as `choose` does, and draws nothing."""
+    def likely(self, target: Target) -> Route:
+        """Where most such requests go. Raises as `choose` does, and draws nothing."""
         try:
-            return choose(self.known(), target, lambda _: MIDDLE).kind
+            return choose(self.known(), target, lambda _: MIDDLE)
         except APIError:
             self.refresh()
-            return choose(self.known(), target, lambda _: MIDDLE).kind
+            return choose(self.known(), target, lambda _: MIDDLE)
 
     def has_another(self, target: Target, without: Collection[str]) -> bool:
         """Whether somebody else could be asked."""

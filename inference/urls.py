@@ -1,7 +1,6 @@
 """Where each endpoint is."""
 
 from django.urls import include, path
-from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerView
 from rest_framework.renderers import TemplateHTMLRenderer
 
@@ -21,6 +20,7 @@ urlpatterns = [
     ),
     path("", include("inference.protocols.openai.urls")),
     path("", include("inference.protocols.rerank.urls")),
+    path("", include("inference.protocols.tei.urls")),
     path("stat", views.StatView.as_view(), name="stat"),
     path("health/live", views.LiveView.as_view(), name="live"),
     path("health/ready", views.ReadyView.as_view(), name="ready"),
@@ -30,5 +30,4 @@ urlpatterns = [
         SpectacularSwaggerView.as_view(url_name="schema", renderer_classes=[TemplateHTMLRenderer]),
         name="docs",
     ),
-    path("", RedirectView.as_view(pattern_name="docs"), name="root"),
 ]

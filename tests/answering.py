@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rq.job import Job
@@ -90,13 +90,25 @@ def write(
     result.save(ttl=60)
 
 
+@dataclass(frozen=True)
+class Refused:
+    """What a model refuses an input with."""
+
+    code: str
+    message: str
+
+
 @contextmanager
 def answering(
     labels: list[str],
     answer: Callable[[str, Any], Any] = lambda label, data: [0.6, 0.8],
     serializer: type[JSONSerializer] = Packing,
+    by_parameters: Callable[[str, Any, Any], Any] | None = None,
 ) -> Iterator[list[tuple[str, list[Any]]]]:
-    """A thread that answers what these queues get, as workers would; and what it has got."""
+    """A thread that answers what these queues get, as workers would; and what it has got.
+
+    `by_parameters`: instead of `answer`, where the request's parameters matter.
+    """
     got: list[tuple[str, list[Any]]] = []
     over = threading.Event()
 
@@ -106,7 +118,15 @@ def answering(
                 while job_id := connection().lpop(queue(label).key):
                     found = arguments(job_id.decode())
                     got.append((label, found))
-                    value = asdict(prediction(answer(label, found[0]), label))
+                    if by_parameters:
+                        job = Job.fetch(job_id.decode(), connection(), JSONSerializer)
+                        value = by_parameters(label, found[0], job.kwargs.get("parameters", {}))
+                    else:
+                        value = answer(label, found[0])
+                    if isinstance(value, Refused):
+                        value = {"refused": asdict(value)}
+                    else:
+                        value = asdict(prediction(value, label))
                     write(job_id.decode(), value, serializer=serializer)
             over.wait(0.002)
 

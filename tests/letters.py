@@ -1,5 +1,7 @@
 """A model for tests of workers: what it is given can be read off its answers and its calls."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from rq.job import Job
@@ -16,6 +18,7 @@ class Letters:
 
     spec = predictors.Spec("letters", "1", "custom")
     dimensions, engine_chosen, call_tokens = 2, "none", 48
+    facts: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []  # the texts of each call
@@ -32,6 +35,11 @@ class Letters:
             raise ValueError("unreadable")
         if parameters and any("long" in text for text in texts):
             raise predictors.InputError("too long for its parameters")
+        if parameters and "output" in parameters:
+            return [
+                predictors.Encoded((), 1, False, answer=[ord(one) for one in text])
+                for text in texts
+            ]
         return [predictors.Encoded(text, len(text), truncated=False) for text in texts]
 
     def predict(self, batch: Any) -> Any:

@@ -113,7 +113,7 @@ def test_scores_from_0_to_1_are_asked_for_whatever_the_version_gives() -> None:
         ({"documents": ["a"]}, "invalid_input", "query"),
         ({"query": " ", "documents": ["a"]}, "blank_input", "query"),
         ({"query": "q"}, "invalid_input", "documents"),
-        ({"query": "q", "documents": []}, "invalid_input", "documents"),
+        ({"query": "q", "documents": []}, "empty_batch", "documents"),
         ({"query": "q", "documents": ["a", 5]}, "invalid_input", "documents[1]"),
         ({"query": "q", "documents": ["a", {"title": "a"}]}, "invalid_input", "documents[1]"),
         ({"query": "q", "documents": ["a", ""]}, "blank_input", "documents[1]"),

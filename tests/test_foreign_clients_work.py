@@ -25,22 +25,26 @@ COSINE = 0.999
 # npm's packages are there where Node.js is, and where npm's registry answered.
 HAS_NODE = bool(shutil.which("node")) and (CLIENTS / "node_modules" / "openai").exists()
 NO_NODE = "Node.js, or OpenAI's package for it, isn't on this machine"
-MODEL, RANKER = "all-MiniLM-L6-v2", "ranker"
+MODEL, RANKER, CLASSIFIER = "all-MiniLM-L6-v2", "ranker", "colours"
+LABELS = ["red", "green", "blue"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a cross-encoder."""
-    return headed(tmp_path_factory.mktemp("models") / RANKER, Bert, ["score"])
+    """Of a cross-encoder; a classifier is beside it."""
+    place = tmp_path_factory.mktemp("models")
+    headed(place / CLASSIFIER, Bert, LABELS)
+    return headed(place / RANKER, Bert, ["score"])
 
 
 @pytest.fixture(scope="module")
 def velo(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """With the cross-encoder beside the default model, in two workers."""
+    """With the cross-encoder and the classifier beside the default model, in two workers."""
     knobs = {"VELO_MODEL_ROOTS": folder.parent, "VELO_DTYPE": "fp32"}
     with stack(tmp_path_factory.mktemp("velo"), workers=2, **knobs) as running:
-        decide(running, "add", RANKER, "1", folder, "--kind", "rerank", "--wait")
-        decide(running, "activate", f"{RANKER}@1", "--reason", "a test", "--wait")
+        for name, kind in ((RANKER, "rerank"), (CLASSIFIER, "classify")):
+            decide(running, "add", name, "1", folder.parent / name, "--kind", kind, "--wait")
+            decide(running, "activate", f"{name}@1", "--reason", "a test", "--wait")
         yield running
 
 
@@ -82,7 +86,7 @@ def test_openai(openai: Any, reference: SentenceTransformer) -> None:
     some = [0, 1, 500, 999]
     vectors = [found["thousand"]["vectors"][number] for number in some]
     assert agree(reference, [f"text {number}" for number in some], vectors)
-    assert sorted(found["models"]) == [MODEL, RANKER]
+    assert sorted(found["models"]) == [MODEL, CLASSIFIER, RANKER]
     assert found["one model"]["id"] == MODEL
     assert found["one model"]["created"] > 1_700_000_000
 
@@ -96,12 +100,12 @@ def test_openai_is_told_what_is_wrong(openai: Any) -> None:
     request = "invalid_request_error"
     assert told("blank") == ["BadRequestError", 400, "blank_input", request, "input[1]"]
     assert "input[1]: The string is empty" in found["blank"]["message"]
-    assert told("empty") == ["BadRequestError", 400, "invalid_input", request, "input"]
+    assert told("empty") == ["BadRequestError", 400, "empty_batch", request, "input"]
     assert told("token ids") == ["BadRequestError", 400, "token_ids", request, "input"]
     assert "check_embedding_ctx_length=False" in found["token ids"]["message"]
     missing = ["NotFoundError", 404, "model_not_found", "not_found_error", None]
     assert told("unknown model") == missing
-    assert "Known: all-MiniLM-L6-v2, ranker" in found["unknown model"]["message"]
+    assert "Known: all-MiniLM-L6-v2, colours, ranker" in found["unknown model"]["message"]
     assert told("too many") == ["APIStatusError", 413, "too_many_inputs", request, "input"]
     says = ["BadRequestError", 400, "invalid_input", request, "dimensions"]
     assert told("too many dimensions") == says
@@ -130,7 +134,7 @@ def test_openai_in_javascript(velo: Stack, reference: SentenceTransformer) -> No
     found = calls(velo, "openai_calls.mjs", MODEL)
     assert agree(reference, found["texts"], found["vectors"])
     assert agree(reference, found["texts"], found["floats"])
-    assert sorted(found["models"]) == [MODEL, RANKER]
+    assert sorted(found["models"]) == [MODEL, CLASSIFIER, RANKER]
     assert found["refusal"]["param"] == "input[1]"
     assert "The string is empty" in found["refusal"]["message"]
 
@@ -193,3 +197,51 @@ def test_litellm_ranks(velo: Stack, folder: Path) -> None:
 
 def test_the_answers_of_rerank_keep_the_schema(velo: Stack, tmp_path: Path) -> None:
     check(velo, tmp_path, 3, "--include-path-regex", "rerank")
+
+
+def test_hugging_face(velo: Stack, folder: Path, reference: SentenceTransformer) -> None:
+    found = calls(velo, "huggingface_calls.py", MODEL)
+    texts = found["texts"]
+    assert agree(reference, texts[:1], found["one"])
+    assert agree(reference, texts, found["many"])
+    wanted = reference.encode(texts)
+    longer, shorter = numpy.array(found["longer"]), numpy.array(found["shorter"])
+    lengths = numpy.linalg.norm(longer, axis=1)
+    assert (abs(lengths - 1) > 0.1).all()
+    assert ((longer * wanted).sum(axis=1) / lengths).min() >= COSINE
+    assert numpy.linalg.norm(shorter, axis=1) == pytest.approx(1, abs=1e-5)
+    assert shorter.shape == (3, 64)
+    assert found["similar"] == pytest.approx((wanted @ wanted[0]).tolist(), abs=1e-2)
+    logits = class_logits(folder.parent / CLASSIFIER, texts[0])
+    scores = sorted(zip(LABELS, logits.softmax(0).tolist(), strict=True), key=lambda one: -one[1])
+    assert [label for label, _ in found["labels"]] == [label for label, _ in scores]
+    assert [score for _, score in found["labels"]] == pytest.approx(
+        [score for _, score in scores], abs=1e-3
+    )
+    assert found["best"] == found["labels"][:1]
+    assert dict(found["logits"]) == pytest.approx(
+        dict(zip(LABELS, logits.tolist(), strict=True)), abs=1e-2
+    )
+    assert found["healthy"] == [True] * 3
+    assert found["info"]["model_id"] == MODEL
+    assert found["info"]["max_input_length"] == reference.max_seq_length
+    assert found["info"]["model_type"] == {"embedding": {"pooling": "mean"}}
+    assert found["blank"][0] == 422
+    assert "The string is empty" in found["blank"][1]["error"]
+    status, said = found["too long"]
+    assert (status, said["error_type"]) == (422, "Validation")
+    assert "The input has 1002 tokens" in said["error"]
+    assert found["unknown model"][0] == 404
+
+
+def class_logits(folder: Path, text: str) -> torch.Tensor:
+    """By transformers, in the order of the labels."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        found: torch.Tensor = model(**tokenizer(text, return_tensors="pt")).logits[0]
+    return found
+
+
+def test_the_answers_of_tei_keep_the_schema(velo: Stack, tmp_path: Path) -> None:
+    check(velo, tmp_path, 9, "--include-tag", "TEI and Hugging Face inference")

@@ -150,10 +150,33 @@ def test_another_host(velo: Stack) -> None:
     assert_problem(answer, 400, "bad_request", "DJANGO_ALLOWED_HOSTS")
 
 
-def test_a_body_in_chunks(velo: Stack) -> None:
-    headers = {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}
-    answer = velo.request("POST", "/transform", b'3\r\n"a"\r\n0\r\n\r\n', headers)
-    assert_problem(answer, 411, "length_required", "Content-Length")
+CHUNKED = {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+
+
+def in_chunks(body: bytes, size: int) -> bytes:
+    parts = [body[begin : begin + size] for begin in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in [*parts, b""])
+
+
+def test_a_body_in_chunks_is_read(velo: Stack) -> None:
+    whole = velo.transform("Hello, world!")
+    for size in (1, 5, 1000):
+        body = in_chunks(b'"Hello, world!"', size)
+        answer = velo.request("POST", "/transform", body, CHUNKED)
+        assert (answer.status, answer.json) == (200, whole.json)
+    compressed = in_chunks(gzip.compress(b'"Hello, world!"'), 7)
+    headers = {**CHUNKED, "Content-Encoding": "gzip"}
+    answer = velo.request("POST", "/transform", compressed, headers)
+    assert (answer.status, answer.json) == (200, whole.json)
+
+
+def test_a_body_in_chunks_is_held_against_the_limit_as_it_comes(velo: Stack) -> None:
+    body = in_chunks(json.dumps("a" * (3 * 1024 * 1024)).encode(), 64 * 1024)
+    answer = velo.request("POST", "/transform", body, CHUNKED)
+    assert_problem(answer, 413, "body_too_large", "VELO_MAX_BODY_BYTES")
+    answer = velo.request("POST", "/transform", in_chunks(b"", 1), CHUNKED)
+    assert_problem(answer, 400, "invalid_json", "The body is empty")
+    assert velo.transform("the next one").status == 200
 
 
 def test_a_client_that_leaves_in_the_middle_harms_nobody(velo: Stack) -> None:

@@ -6,9 +6,10 @@ These run Velo's web code in this process, on a real Valkey; where a worker must
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -176,6 +177,7 @@ class Broken:
 
     spec = predictors.Spec("broken", "1", "embed")
     dimensions, engine_chosen, call_tokens = 3, "none", 48
+    facts: Mapping[str, Any] = MappingProxyType({})
     calls = 0
     seconds = 0.0  # until it raises
 

@@ -116,7 +116,7 @@ def test_without_a_name_the_default_model_is_asked_that_embeds() -> None:
         (["one"], "invalid_input", None, "Expected an object"),
         ({}, "invalid_input", "input", "expected a string or an array of strings; got null"),
         ({"input": {}}, "invalid_input", "input", "got an object"),
-        ({"input": []}, "invalid_input", "input", "Send at least one string"),
+        ({"input": []}, "empty_batch", "input", "Send at least one string"),
         ({"input": [["a"]]}, "token_ids", "input", "check_embedding_ctx_length=False"),
         ({"input": [1, 2]}, "token_ids", "input", "check_embedding_ctx_length=False"),
         ({"input": ["a", None]}, "not_a_string", "input[1]", "got null"),

@@ -125,7 +125,7 @@ def test_a_text_that_may_not_be_truncated_is_refused_with_its_tokens(
         given, tokens = text, len(tokenizer(text)["input_ids"])
     with pytest.raises(InputError, match=f"has {tokens} tokens.*reads 128") as caught:
         predictor.encode([given], {"truncate": False})
-    assert caught.value.code == protocol.TOO_LONG
+    assert caught.value.code == protocol.TOO_MANY_TOKENS
     short = given | {"texts": ["short"]} if kind == "rerank" else "short"
     assert not predictor.encode([short], {"truncate": False})[0].truncated
     assert predictor.encode([given], {"truncate": True})[0].truncated
@@ -151,9 +151,11 @@ def raw(folders: dict[str, Path], kind: str, given: Any) -> Any:
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
-        ({"colour": "red"}, "colour: a model of the kind embed doesn't know it; it knows normali"),
+        ({"colour": "red"}, "colour: a model of the kind embed doesn't know it; it knows add_spec"),
         ({"truncate": "yes"}, "truncate: expected true or false; got 'yes'"),
         ({"prompt_name": 3}, "prompt_name: expected a string; got 3"),
+        ({"output": "all"}, "output: expected .*tokens.*; got 'all'"),
+        ({"add_special_tokens": False}, "add_special_tokens: it goes only with output 'tokens'"),
     ],
 )
 def test_a_parameter_that_is_not_known(
@@ -161,6 +163,60 @@ def test_a_parameter_that_is_not_known(
 ) -> None:
     with pytest.raises(InputError, match=says):
         load(folders, "embed").encode(["one"], parameters)
+
+
+@pytest.mark.parametrize("kind", ["embed", "classify", "ner"])
+def test_a_request_may_ask_how_its_text_is_tokenized(folders: dict[str, Path], kind: str) -> None:
+    predictor = load(folders, kind)
+    tokenizer = AutoTokenizer.from_pretrained(folders[kind])
+    text = f"Тест, 世界! 👍 {LONG}"
+    for special in (True, False):
+        more = {} if special else {"add_special_tokens": False}
+        [found] = predictor.encode([text], {"output": "tokens", **more})
+        wanted = tokenizer(
+            text,
+            add_special_tokens=special,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+        )
+        assert len(wanted["input_ids"]) > predictor.facts["max_tokens"]
+        assert not found.truncated
+        assert found.tokens == len(wanted["input_ids"])
+        assert [one["id"] for one in found.answer] == wanted["input_ids"]
+        assert [one["special"] for one in found.answer] == list(
+            map(bool, wanted["special_tokens_mask"])
+        )
+        for one, (start, stop) in zip(found.answer, wanted["offset_mapping"], strict=True):
+            if one["special"]:
+                assert (one["start"], one["stop"]) == (None, None)
+                assert one["text"] == tokenizer.convert_ids_to_tokens(one["id"])
+            else:
+                assert (one["start"], one["stop"]) == (start, stop)
+                assert one["text"] == text[start:stop]
+    [again] = predictor.encode(["one"], {"output": "tokens"})
+    assert len(again.answer) < 10
+
+
+def test_the_tokens_of_a_text_begin_with_its_prompt(folders: dict[str, Path]) -> None:
+    predictor = load(folders, "embed")
+    parameters = {"output": "tokens", "prompt_name": "query", "add_special_tokens": False}
+    [found] = predictor.encode(["one"], parameters)
+    assert "".join(one["text"] for one in found.answer) == "query:one"
+
+
+def test_a_version_says_what_clients_ask_of_it(folders: dict[str, Path]) -> None:
+    embed = load(folders, "embed", max_tokens=64)
+    assert embed.facts == {
+        "max_tokens": 64,
+        "dtype": "fp32",
+        "pooling": "mean",
+        "normalize": False,
+        "prompts": ["document", "query"],
+    }
+    known = {"max_tokens": 128, "dtype": "fp32"}
+    assert load(folders, "classify").facts == known | {"labels": ["red", "green"]}
+    assert load(folders, "ner").facts == known | {"labels": ["O", "B-PER"]}
+    assert load(folders, "rerank").facts == known | {"labels": ["score"]}
 
 
 def job_with(text: str, **parameters: Any) -> Job:
@@ -185,3 +241,20 @@ def test_a_refused_input_is_an_answer_and_neither_a_failure_nor_tried_again(
     }
     assert (worker.done, worker.failed) == (3, 0)
     assert queue(QUEUE).failed_job_registry.count == 0
+
+
+@pytest.mark.usefixtures("redis")
+@pytest.mark.django_db(transaction=True)
+def test_what_takes_no_model_call_is_answered_beside_what_takes_one(letters: Letters) -> None:
+    enqueued = [job_with("ab", output="tokens"), enqueue("cd"), job_with("ef", output="tokens")]
+    worker = work()
+    assert [answer(job) for job in enqueued] == ["ab", "cd", "ef"]
+    assert letters.batches == [["cd"]]
+    found = enqueued[0].return_value(refresh=True)
+    assert found["model_time"] == 0
+    assert found["tokens"] == 1
+    assert (worker.done, worker.failed) == (3, 0)
+    alone = job_with("gh", output="tokens")
+    work()
+    assert answer(alone) == "gh"
+    assert letters.batches == [["cd"]]

@@ -126,16 +126,18 @@ def test_requests_that_a_full_queue_refuses_take_no_places(
         ("/models/m/versions/1/transform", "/transform"),
         ("/models", "/stat"),
         ("/models/", "/stat"),
+        ("/models/m", "/transform"),
         ("/models/m/other", "/stat"),
         ("/models/m/transform/other", "/stat"),
         ("/transform/", "/stat"),
         ("/other/transform", "/stat"),
         ("/health/ready", "/health/live"),
-        ("/health", "/stat"),
+        ("/health", "/health/live"),
+        ("/models/m/health", "/health/live"),
         ("/healthy/live", "/stat"),
         ("/admin/", "/stat"),
         ("/admin/models/m/transform", "/stat"),
-        ("/", "/stat"),
+        ("/", "/transform"),
         ("", "/stat"),
     ],
 )
@@ -143,6 +145,11 @@ def test_each_address_has_its_room(path: str, like: str) -> None:
     """Only what asks a model takes a model's place."""
     guard = Gate()
     assert guard.room(path) is guard.room(like)
+
+
+def test_the_root_is_a_page_too() -> None:
+    guard = Gate()
+    assert guard.room("/", "GET") is guard.room("/stat", "GET") is not guard.room("/", "POST")
     assert len({guard.room(one) for one in ("/transform", "/health/live", "/stat")}) == 3
 
 

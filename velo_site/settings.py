@@ -272,6 +272,7 @@ SPECTACULAR_SETTINGS = {
         "displayRequestDuration": True,
         "defaultModelsExpandDepth": 0,
     },
+    "PREPROCESSING_HOOKS": ["inference.openapi.leave_out_bases"],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "inference.openapi.require_bodies",

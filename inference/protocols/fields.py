@@ -1,10 +1,14 @@
 """The fields of a request's body, as foreign protocols have them."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from django.conf import settings
+
 from inference.choice import Target
-from inference.errors import InvalidInput
+from inference.errors import BlankInput, EmptyBatch, InvalidInput, TooManyInputs
 from workers.predictors.inputs import JSON_TYPES
+from workers.values.blank import SOMETHING
 
 SHOWN = 40  # characters of a string that is wrong
 # As clients say that they leave the choice of the model to the server.
@@ -26,6 +30,48 @@ def wrong(name: str, value: Any, wanted: str) -> InvalidInput:
 def not_an_object(body: Any, example: str) -> InvalidInput:
     """The error for a body of another type."""
     return InvalidInput(f"Expected an object, for example {example}; got {JSON_TYPES[type(body)]}.")
+
+
+def array(name: str, given: Any, wanted: str) -> list[Any]:
+    """The field, which has to be an array of 1 to VELO_MAX_INPUTS items. `wanted`: what errors say
+    of it. Raises InvalidInput, EmptyBatch and TooManyInputs."""
+    if not isinstance(given, list):
+        raise wrong(name, given, wanted)
+    if not given:
+        raise EmptyBatch(f"{name}: the array is empty. Send at least one string.", param=name)
+    if len(given) > settings.VELO_MAX_INPUTS:
+        raise TooManyInputs(
+            f"{name}: {len(given)} strings; at most {settings.VELO_MAX_INPUTS} are taken. Send "
+            "them in several requests, or raise VELO_MAX_INPUTS on the server.",
+            param=name,
+        )
+    return given
+
+
+def text(name: str, value: Any) -> str:
+    """The field, which has to be a string with something in it. Raises InvalidInput and
+    BlankInput."""
+    if not isinstance(value, str):
+        raise wrong(name, value, "a string")
+    if not SOMETHING.search(value):
+        raise BlankInput(f"{name}: the string is blank. Send some text.", param=name)
+    return value
+
+
+def flag(body: Mapping[str, Any], name: str) -> bool | None:
+    """The field, true or false; None where it is absent. Raises InvalidInput."""
+    value = body.get(name)
+    if not isinstance(value, bool | None):
+        raise wrong(name, value, "true or false")
+    return value
+
+
+def dimensions(body: Mapping[str, Any]) -> int | None:
+    """To how many numbers a vector is shortened; None: to all. Raises InvalidInput."""
+    value = body.get("dimensions")
+    if value is not None and not is_count(value):
+        raise wrong("dimensions", value, "a whole number")
+    return value or None  # some clients send 0
 
 
 def target(model: Any, kinds: frozenset[str], key: str | None = None) -> Target:

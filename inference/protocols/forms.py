@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference.errors import MEDIA_TYPE, Failure, problem
-from inference.protocols import openai, rerank
+from inference.protocols import openai, rerank, tei
 from inference.protocols.openai import errors as openai_errors
+from inference.protocols.tei import errors as tei_errors
+
+JSON = "application/json"
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,19 @@ Form = Callable[[Failure], Said]
 
 def form(path: str) -> Form:
     """Of the protocol that the path belongs to."""
-    is_openai = openai.speaks(path) or rerank.speaks(path)
-    return _openai if is_openai else _problem_details
+    if openai.speaks(path) or rerank.speaks(path):
+        return as_openai
+    return as_tei if tei.speaks(path) else as_problem_details
 
 
-def _openai(failure: Failure) -> Said:
-    return Said(*openai_errors.said(failure), "application/json")
+def as_openai(failure: Failure) -> Said:
+    return Said(*openai_errors.said(failure), JSON)
 
 
-def _problem_details(failure: Failure) -> Said:
+def as_tei(failure: Failure) -> Said:
+    return Said(*tei_errors.said(failure), JSON)
+
+
+def as_problem_details(failure: Failure) -> Said:
     body = problem(failure.status, failure.code, failure.title, failure.detail, **failure.extra)
     return Said(failure.status, failure.headers, body, MEDIA_TYPE)

@@ -1,8 +1,8 @@
 """The foreign protocols that Velo speaks."""
 
-from inference.protocols import openai, rerank
+from inference.protocols import openai, rerank, tei
 
-PROTOCOLS = openai, rerank
+PROTOCOLS = openai, rerank, tei
 
 
 def asks(path: str) -> bool:

@@ -77,6 +77,7 @@ class ModelVersionAdmin(Decides):
                     "shown_schemas",
                     "digest",
                     "dimensions",
+                    "shown_facts",
                     "size",
                     "engine",
                     "registered",
@@ -210,6 +211,10 @@ class ModelVersionAdmin(Decides):
     @admin.display(description="schemas")
     def shown_schemas(self, version: ModelVersion) -> SafeString:
         return as_json(version.schemas)
+
+    @admin.display(description="facts")
+    def shown_facts(self, version: ModelVersion) -> SafeString:
+        return as_json(version.facts)
 
     @admin.display(description="registered", ordering="first_seen")
     def registered_on(self, version: ModelVersion) -> SafeString:

@@ -44,6 +44,7 @@ class PlannedVersion:
     dimensions: int
     schemas: Mapping[str, Any]  # "input" and "output" in JSON Schema, if it has its own
     registered: int = 0  # Unix seconds; 0: not known yet
+    facts: Mapping[str, Any] = field(default_factory=dict)  # see Predictor; empty: not known yet
 
     @property
     def label(self) -> str:
@@ -139,6 +140,7 @@ def decided() -> Plan:
             dimensions=row.dimensions,
             schemas=row.schemas,
             registered=int(row.first_seen.timestamp()),
+            facts=row.facts,
         )
     pending = Change.objects.filter(outcome=Change.Outcome.PENDING)
     targets = dict(pending.values_list("model_id", "to_version_id"))

@@ -89,6 +89,7 @@ class Trial:
                 say(f"within {golden.tolerance:g}")
         return {
             "dimensions": predictor.dimensions,
+            "facts": dict(predictor.facts),
             "engine": predictor.engine_chosen,
             "memory": memory,
             "schemas": _schemas(predictor),

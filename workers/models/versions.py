@@ -105,6 +105,11 @@ class ModelVersion(models.Model):
     options = models.JSONField(default=dict, blank=True, help_text="As its kind knows them.")
     digest = models.CharField(max_length=64, blank=True, help_text="SHA-256 over all its files.")
     dimensions = models.PositiveIntegerField(default=0, help_text="Numbers in one answer.")
+    facts = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="What clients ask of it, as max_tokens and labels; read when it was last loaded.",
+    )
     memory = models.PositiveBigIntegerField(
         null=True, blank=True, help_text="Bytes that it takes in a worker; measured by its check."
     )

@@ -39,6 +39,8 @@ class ClassifyPredictor(Encoder):
         check_parameters(parameters, PARAMETERS, self.kind)
         tokenizer, shortener = self.reading(parameters)
         given = texts(self.kind, inputs)
+        if found := self.tokens(given, parameters):
+            return found
         encodings = tokenizer.encode_batch_fast(shortener.shortened(given))
         self.check_lengths(parameters, given, encodings)
         return [
@@ -59,6 +61,10 @@ class ClassifyPredictor(Encoder):
                 for one, raw, made in zip(batch, logits, self._scores(logits), strict=True)
             )
         ]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return super().facts | {"labels": list(self.labels)}
 
     def problem(self, given: Any, output: Any) -> str:
         """See Predictor.problem: every label once, with a finite score."""

@@ -1,8 +1,9 @@
 """A class of the user's own as a model: what it takes and gives is its own affair."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 from django.conf import settings
@@ -31,6 +32,7 @@ class CustomPredictor:
 
     task = "custom"
     dimensions = 0
+    facts: Mapping[str, Any] = MappingProxyType({})  # none
     call_tokens = 0  # every input counts as one token: batches are as large as they may be
 
     def __init__(self, spec: Spec, model: Any) -> None:

@@ -60,6 +60,8 @@ class EmbedPredictor(Encoder):
         tokenizer, shortener = self.reading(parameters)
         prompt = self._prompt(parameters)
         given = [prompt + text for text in given]
+        if found := self.tokens(given, parameters):
+            return found
         encodings = tokenizer.encode_batch_fast(shortener.shortened(given))
         self.check_lengths(parameters, given, encodings)
         return [
@@ -94,6 +96,14 @@ class EmbedPredictor(Encoder):
         if not all(scaled):
             norms[~numpy.array(scaled)] = 1
         return cast(Sequence[Vector], found / norms)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return super().facts | {
+            "pooling": self.layout.pooling,
+            "normalize": self.layout.normalize,
+            "prompts": sorted(self.layout.prompts),
+        }
 
     def problem(self, given: Any, output: Any) -> str:
         """See Predictor.problem: finite numbers, as many as `dimensions`."""

@@ -28,7 +28,7 @@ from workers.predictors.engines import (
 from workers.predictors.engines.race import Course
 from workers.predictors.protocol import (
     NO_PARAMETERS,
-    TOO_LONG,
+    TOO_MANY_TOKENS,
     Encoded,
     InputError,
     ModelError,
@@ -39,7 +39,15 @@ from workers.predictors.reading import Graph, Read
 from workers.predictors.shortening import Shortener
 
 OPTIONS: dict[str, type] = {"max_tokens": int, "quantize": str}  # of all kinds that are encoders
-PARAMETERS: dict[str, type] = {"truncate": bool, "truncation_side": str}  # of all kinds, likewise
+# Of all kinds, likewise.
+PARAMETERS: dict[str, type] = {
+    "truncate": bool,
+    "truncation_side": str,
+    "output": str,
+    "add_special_tokens": bool,
+}
+TOKENS = "tokens"
+OUTPUTS = (TOKENS,)  # what a request may ask for, instead of what the kind answers
 SIDES = ("left", "right")  # of a long text, that truncation leaves out
 QUANTISED = ("int8",)
 # Texts on which the ranges of a model's numbers are measured, so that it can be quantised: short,
@@ -105,6 +113,35 @@ class Encoder(ABC):
             self._others[side] = other, Shortener(other)
         return self._others[side]
 
+    def tokens(
+        self,
+        given: Sequence[str],
+        parameters: Parameters,
+        outputs: Sequence[str] = OUTPUTS,
+    ) -> list[Encoded] | None:
+        """How the tokenizer reads these texts, if the request asks for that; nothing is truncated.
+        `outputs`: what a request may ask for. Raises InputError."""
+        output = parameters.get("output")
+        if output is not None and output not in outputs:
+            raise InputError(
+                f"output: expected {' or '.join(outputs)}, or nothing; got {output[:40]!r}."
+            )
+        if output != TOKENS:
+            if "add_special_tokens" in parameters:
+                raise InputError(f"add_special_tokens: it goes only with output {TOKENS!r}.")
+            return None
+        special = parameters.get("add_special_tokens", True)
+        encodings = self.whole().encode_batch(given, add_special_tokens=special)
+        return [
+            Encoded((), len(encoding), False, answer=_tokens(text, encoding))
+            for text, encoding in zip(given, encodings, strict=True)
+        ]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """See Predictor."""
+        return {"max_tokens": self.max_tokens, "dtype": self.engine.dtype}
+
     def whole(self) -> Tokenizer:
         """A tokenizer that truncates nothing."""
         if self._untruncated is None:
@@ -129,7 +166,7 @@ class Encoder(ABC):
                 raise InputError(
                     f"The input has {len(counted)} tokens, and may not be truncated; the model "
                     f"reads {self.max_tokens}. Send a shorter one, or let it be truncated.",
-                    TOO_LONG,
+                    TOO_MANY_TOKENS,
                 )
 
     @abstractmethod
@@ -253,6 +290,23 @@ class Encoder(ABC):
     def close(self) -> None:
         del self.engine, self._tokenizer, self._shortener, self._others, self._untruncated
         memory.give_back()
+
+
+def _tokens(text: str, encoding: Encoding) -> list[dict[str, Any]]:
+    """Each token with the characters from `start` to before `stop` that it stands for."""
+    found: list[dict[str, Any]] = []
+    for number, token, (start, stop), special in zip(
+        encoding.ids,
+        encoding.tokens,
+        encoding.offsets,
+        encoding.special_tokens_mask,
+        strict=True,
+    ):
+        said = {"id": number, "text": token, "special": True, "start": None, "stop": None}
+        if not special:
+            said |= {"text": text[start:stop], "special": False, "start": start, "stop": stop}
+        found.append(said)
+    return found
 
 
 def truncate(tokenizer: Tokenizer, tokens: int, side: str) -> None:

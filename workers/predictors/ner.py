@@ -76,6 +76,8 @@ class NerPredictor(Encoder):
         check_parameters(parameters, encoder.PARAMETERS, self.kind)
         tokenizer, shortener = self.reading(parameters)
         given = texts(self.kind, inputs)
+        if found := self.tokens(given, parameters):
+            return found
         short = shortener.shortened(given)
         encodings = tokenizer.encode_batch(short)
         self.check_lengths(parameters, given, encodings)
@@ -127,6 +129,10 @@ class NerPredictor(Encoder):
                 pieces.append(Piece(self.labels[best], scores[token, best], start, end))
             last = word
         return pieces
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return super().facts | {"labels": list(self.labels)}
 
     def problem(self, given: Any, output: Any) -> str:
         try:

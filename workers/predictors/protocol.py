@@ -18,12 +18,13 @@ NAMES = {str: "a string", bool: "true or false"}
 # What is wrong with an input: codes that the API shows, for programs.
 INVALID, NOT_A_STRING = "invalid_input", "not_a_string"
 BLANK, TOO_LONG = "blank_input", "input_too_long"
+TOO_MANY_TOKENS = "too_many_tokens"  # and truncation isn't allowed
 
 
 class InputError(ValueError):
     """This kind of model doesn't take the input. The message says what it takes.
 
-    `code`: INVALID, NOT_A_STRING, BLANK or TOO_LONG.
+    `code`: INVALID, NOT_A_STRING, BLANK, TOO_LONG or TOO_MANY_TOKENS.
     """
 
     def __init__(self, message: str, code: str = INVALID) -> None:
@@ -75,6 +76,7 @@ class Encoded:
     truncated: bool  # the input was longer, and the rest was left out
     # Of the request, as far as `predict` has to know.
     parameters: Parameters = field(default_factory=lambda: NO_PARAMETERS)
+    answer: Any = None  # where it takes no model call: then `predict` doesn't get this input
 
 
 Vector = NDArray[numpy.float32]  # shape (dimensions,)
@@ -91,6 +93,9 @@ class Predictor(Protocol):
     task: str
     dimensions: int  # numbers in one answer; 0 where it isn't a vector
     engine_chosen: str  # what computes it here, and why
+    # What else clients ask of it: max_tokens, dtype, labels, pooling, normalize, prompts, as far as
+    # its kind has them.
+    facts: Mapping[str, Any]
     call_tokens: int  # what a model call costs besides its tokens, in tokens
     sample: Any  # an input that it takes, for trying it; None where none is known
 

@@ -53,6 +53,7 @@ class RerankPredictor(Encoder):
                 f"{spec.folder} has {len(read.facts.labels)} labels; the kind 'rerank' needs a "
                 "model with one. Serve it as the kind 'classify'."
             )
+        self.labels = read.facts.labels
         self._raw = spec.options.get("raw_scores", False)
 
     def encode(
@@ -135,6 +136,10 @@ class RerankPredictor(Encoder):
 
     def like(self, text: str, other: str) -> Any:
         return {"query": text, "texts": [text, other]}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return super().facts | {"labels": list(self.labels)}
 
     def problem(self, given: Any, output: Any) -> str:
         try:

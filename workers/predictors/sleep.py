@@ -2,7 +2,8 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy
@@ -21,6 +22,8 @@ from workers.predictors.protocol import (
 )
 
 DIMENSIONS = 32
+# Of the kind embed: each text is read whole, and each vector has the length 1 already.
+PARAMETERS: dict[str, type] = {"truncate": bool, "truncation_side": str, "normalize": bool}
 
 
 class SleepPredictor:
@@ -31,6 +34,7 @@ class SleepPredictor:
     task = "embed"
     dimensions = DIMENSIONS
     engine_chosen = "none: it only sleeps"
+    facts: Mapping[str, Any] = MappingProxyType({})  # none
     call_tokens = 0
     sample = "Hello, world!"
 
@@ -46,8 +50,9 @@ class SleepPredictor:
     def encode(
         self, inputs: Sequence[Any], parameters: Parameters = NO_PARAMETERS
     ) -> list[Encoded]:
-        """Raises InputError unless each input is a string. A character counts as a token."""
-        check_parameters(parameters, {}, self.kind)
+        """Raises InputError unless each input is a string. A character counts as a token, and
+        there is nothing that the parameters would change."""
+        check_parameters(parameters, PARAMETERS, self.kind)
         if not all(isinstance(text, str) for text in inputs):
             raise InputError("The kind 'sleep' takes a string.")
         return [Encoded(text, len(text), truncated=False) for text in inputs]

@@ -28,7 +28,7 @@ from workers.host.watchdog import Watchdog
 from workers.predictors import Encoded, InputError
 from workers.runtime.answers import Answers
 from workers.runtime.intake import Intake
-from workers.runtime.runner import Output, Raised, Runner, TookTooLong
+from workers.runtime.runner import Output, Raised, Runner, TookTooLong, told
 from workers.runtime.threads import Threads
 from workers.values import batching
 
@@ -66,7 +66,11 @@ class Window:
     @property
     def readable(self) -> int:
         """Inputs that a model will compute."""
-        return sum(isinstance(one, Encoded) for part in self.parts for one in part.encoded)
+        return sum(
+            isinstance(one, Encoded) and one.answer is None
+            for part in self.parts
+            for one in part.encoded
+        )
 
 
 class BatchLoop:
@@ -190,7 +194,9 @@ class BatchLoop:
 
         When only one input waited, no other waits yet; or it is a suspect, and stays alone.
         """
-        batches = [(part, batch) for part in window.parts for batch in self._cut(part)]
+        batches = [
+            (part, batch) for part in window.parts for batch in self._cut(part, window.taken_up)
+        ]
         following = None
         for number, (part, batch) in enumerate(batches, 1):
             last = number == len(batches)
@@ -204,19 +210,23 @@ class BatchLoop:
         in_time = time.monotonic() < until
         return in_time and not self._stopping and self._limit == self._window > 1
 
-    def _cut(self, part: Part) -> list[list[int]]:
-        """Into batches, as indices of its questions; unreadable questions fail here."""
-        readable, refused = [], []
+    def _cut(self, part: Part, taken_up: float) -> list[list[int]]:
+        """Into batches, as indices of its questions; unreadable questions fail here, and questions
+        that take no model call are answered."""
+        readable, answers = [], []
         for index, one in enumerate(part.encoded):
             question = part.questions[index]
-            if isinstance(one, Encoded):
+            if isinstance(one, Encoded) and (output := told(one)):
+                waited = deadlines.waited(question.claim, taken_up)
+                answers.append(self._answer(part.runner, question, output, waited))
+            elif isinstance(one, Encoded):
                 readable.append((index, one.tokens))
             elif question.parameters and isinstance(one[1], InputError):
-                refused.append(self._refusal(part.runner, question, one[1]))
+                answers.append(self._refusal(part.runner, question, one[1]))
             else:
                 self._fail(part.runner, question, one)
-        if refused:
-            self._answers.write(refused, 0.0)
+        if answers:
+            self._answers.write(answers, 0.0)
         batches = batching.cut(
             [tokens for _, tokens in readable],
             settings.VELO_BATCH_MAX,

@@ -122,6 +122,7 @@ class Row:
         }
         if one and runner:
             found["dimensions"] = runner.predictor.dimensions
+            found["facts"] = dict(runner.predictor.facts)
             found["engine"] = runner.predictor.engine_chosen
             found["memory"] = one.memory
         return found

@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
-
 from inference.choice import Target
-from inference.errors import InvalidInput, TokenIds, TooManyInputs
+from inference.errors import TokenIds
 from inference.protocols import fields
 from workers.predictors import EMBEDDING_KINDS
 
@@ -26,37 +24,25 @@ class Question:
 
 def question(body: Any, key: str | None = None) -> Question:
     """Of a request's body. Fields that aren't known are ignored, and null is as if a field
-    weren't there. `key`: of X-Request-Key. Raises InvalidInput, TokenIds and TooManyInputs."""
+    weren't there. `key`: of X-Request-Key. Raises InvalidInput, EmptyBatch, TokenIds and
+    TooManyInputs."""
     if not isinstance(body, Mapping):
         raise fields.not_an_object(body, '{"model": "name", "input": "Hello"}')
     encoding = body.get("encoding_format")
     if encoding not in (None, FLOAT, BASE64):
         raise fields.wrong("encoding_format", encoding, f'"{FLOAT}" or "{BASE64}"')
-    dimensions = body.get("dimensions")
-    if dimensions is not None and not fields.is_count(dimensions):
-        raise fields.wrong("dimensions", dimensions, "a whole number")
     return Question(
         _texts(body.get("input")),
         fields.target(body.get("model"), EMBEDDING_KINDS, key),
         encoding or FLOAT,
-        dimensions or None,  # some clients send 0
+        fields.dimensions(body),
     )
 
 
 def _texts(given: Any) -> list[Any]:
     if isinstance(given, str):
         return [given]
-    if not isinstance(given, list):
-        raise fields.wrong("input", given, "a string or an array of strings")
-    if not given:
-        raise InvalidInput("input: the array is empty. Send at least one string.", param="input")
-    if any(isinstance(one, int | float | list) for one in given):
+    many = fields.array("input", given, "a string or an array of strings")
+    if any(isinstance(one, int | float | list) for one in many):
         raise TokenIds(param="input")
-    most = settings.VELO_MAX_INPUTS
-    if len(given) > most:
-        raise TooManyInputs(
-            f"input: {len(given)} strings; at most {most} are taken. Send them in several "
-            "requests, or raise VELO_MAX_INPUTS on the server.",
-            param="input",
-        )
-    return given
+    return many

@@ -8,6 +8,7 @@ from inference.protocols.describing import (
     COUNT,
     JSON,
     MODEL,
+    OPENAI,
     TEXT,
     answered,
     asked,
@@ -77,7 +78,7 @@ embeddings = extend_schema(
     request={JSON: _REQUEST},
     responses={
         (200, JSON): OpenApiResponse(_EMBEDDINGS, examples=[answered("One text", _EMBEDDED)]),
-        **failures_of_asking(errors.TokenIds),
+        **failures_of_asking(OPENAI, errors.TokenIds),
     },
     examples=[
         asked("Two texts", {"input": ["Hello, world", "Тест!"]}),
@@ -93,7 +94,7 @@ models = extend_schema(
             object_of(object=one_of("list"), data={"type": "array", "items": _MODEL}),
             examples=[answered("One model", {"object": "list", "data": [_LISTED]})],
         ),
-        **failures(errors.QueueAway),
+        **failures(OPENAI, errors.QueueAway),
     },
 )
 model = extend_schema(
@@ -107,6 +108,6 @@ model = extend_schema(
     ],
     responses={
         (200, JSON): OpenApiResponse(_MODEL, examples=[answered("A model", _LISTED)]),
-        **failures(errors.UnknownModel, errors.QueueAway),
+        **failures(OPENAI, errors.UnknownModel, errors.QueueAway),
     },
 )

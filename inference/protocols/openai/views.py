@@ -1,32 +1,28 @@
 """OpenAI's endpoints: read, ask, answer."""
 
-import time
+from typing import Any
 
+from drf_spectacular.utils import extend_schema_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from inference import dispatch, headers, timing
-from inference.errors import InvalidJSON, UnknownModel
+from inference import dispatch
+from inference.errors import UnknownModel
 from inference.protocols import fields
+from inference.protocols.endpoint import Answered, Asker, AskingView
 from inference.protocols.openai import answers, schema
 from inference.protocols.openai.questions import question
-from inference.serializers import check_timeout
 
 
-class EmbeddingsView(APIView):
-    @schema.embeddings
-    def post(self, request: Request) -> Response:
-        started = time.perf_counter()
-        if request.stream is None:
-            raise InvalidJSON('The body is empty. Expected JSON, for example {"input": "Hello"}.')
-        seconds = check_timeout(request.headers.get("X-Request-Timeout"))
-        asked = question(request.data, request.headers.get("X-Request-Key"))
-        predictions = dispatch.ask(asked.target, asked.texts, seconds)
-        body = answers.embeddings(asked, predictions)
-        took = time.perf_counter() - started
-        timing.record(predictions[0], took)
-        return Response(body, headers=headers.of_answer(predictions, took))
+@extend_schema_view(post=schema.embeddings)
+class EmbeddingsView(AskingView):
+    example = '{"input": "Hello"}'
+
+    def answer(self, body: Any, asker: Asker) -> Answered:
+        asked = question(body, asker.key)
+        predictions = dispatch.ask(asked.target, asked.texts, asker.seconds)
+        return Answered(answers.embeddings(asked, predictions), predictions)
 
 
 class ModelsView(APIView):

@@ -7,9 +7,8 @@ from typing import Any
 from django.conf import settings
 
 from inference.choice import Target
-from inference.errors import BlankInput, InputTooLong, InvalidInput, TooManyInputs
+from inference.errors import InputTooLong
 from inference.protocols import fields
-from workers.values.blank import SOMETHING
 
 KINDS = frozenset({"rerank"})
 
@@ -48,51 +47,35 @@ class Question:
         return found
 
 
-def question(body: Any, key: str | None = None) -> Question:
+def question(body: Any, key: str | None = None, model: str | None = None) -> Question:
     """Of a request's body. Fields that aren't known are ignored, and null is as if a field
-    weren't there. `key`: of X-Request-Key. Raises InvalidInput, BlankInput, InputTooLong and
-    TooManyInputs."""
+    weren't there. `key`: of X-Request-Key. `model`: in the address, if it is there. Raises
+    InvalidInput, EmptyBatch, BlankInput, InputTooLong and TooManyInputs."""
     if not isinstance(body, Mapping):
         raise fields.not_an_object(body, '{"query": "…", "documents": ["…"]}')
-    most, with_documents = body.get("top_n"), body.get("return_documents")
+    most = body.get("top_n")
     if most is not None and (not fields.is_count(most) or most < 1):
         raise fields.wrong("top_n", most, "a whole number of at least 1")
-    if not isinstance(with_documents, bool | None):
-        raise fields.wrong("return_documents", with_documents, "true or false")
-    query = _text("query", body.get("query"))
-    documents = _documents(body.get("documents"))
-    for place, text in enumerate(documents):
-        if len(query) + len(text) > settings.VELO_MAX_INPUT_CHARS:
-            raise InputTooLong(
-                f"documents[{place}]: with the query it has {len(query) + len(text)} characters; "
-                f"at most {settings.VELO_MAX_INPUT_CHARS} are taken. Split it, or raise "
-                "VELO_MAX_INPUT_CHARS on the server.",
-                param=f"documents[{place}]",
-            )
-    target = fields.target(body.get("model"), KINDS, key)
+    with_documents = fields.flag(body, "return_documents")
+    query, documents = texts(body.get("query"), body.get("documents"), "documents")
+    target = fields.target(model or body.get("model"), KINDS, key)
     return Question(query, documents, target, most, bool(with_documents))
 
 
-def _documents(given: Any) -> list[str]:
-    if not isinstance(given, list):
-        raise fields.wrong("documents", given, "an array of strings")
-    if not given:
-        raise InvalidInput("documents: the array is empty. Send at least one.", param="documents")
-    if len(given) > settings.VELO_MAX_INPUTS:
-        raise TooManyInputs(
-            f"documents: {len(given)} of them; at most {settings.VELO_MAX_INPUTS} are taken. Send "
-            "fewer, or raise VELO_MAX_INPUTS on the server.",
-            param="documents",
-        )
-    return [
-        _text(f"documents[{place}]", one.get("text") if isinstance(one, Mapping) else one)
-        for place, one in enumerate(given)
+def texts(query: Any, given: Any, noun: str) -> tuple[str, list[str]]:
+    """The query and the documents, checked; a document may be an object with its text. `noun`: the
+    name of their field. Raises as `question` does."""
+    query = fields.text("query", query)
+    found = [
+        fields.text(f"{noun}[{place}]", one.get("text") if isinstance(one, Mapping) else one)
+        for place, one in enumerate(fields.array(noun, given, "an array of strings"))
     ]
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise fields.wrong(name, value, "a string")
-    if not SOMETHING.search(value):
-        raise BlankInput(f"{name}: the string is blank. Send some text.", param=name)
-    return value
+    for place, text in enumerate(found):
+        if len(query) + len(text) > settings.VELO_MAX_INPUT_CHARS:
+            raise InputTooLong(
+                f"{noun}[{place}]: with the query it has {len(query) + len(text)} characters; "
+                f"at most {settings.VELO_MAX_INPUT_CHARS} are taken. Split it, or raise "
+                "VELO_MAX_INPUT_CHARS on the server.",
+                param=f"{noun}[{place}]",
+            )
+    return query, found

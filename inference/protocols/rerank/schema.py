@@ -7,6 +7,7 @@ from inference.protocols.describing import (
     COUNT,
     JSON,
     MODEL,
+    OPENAI,
     TEXT,
     answered,
     asked,
@@ -18,7 +19,7 @@ from inference.protocols.describing import (
 from inference.schema import KEY, TIMEOUT, of_answer
 
 _DOCUMENT = {"anyOf": [TEXT, object_of(text=TEXT)]}
-_REQUEST = {
+REQUEST = {
     "type": "object",
     "properties": {
         "query": TEXT,
@@ -43,7 +44,7 @@ _RESULT = {
     },
     "required": ["index", "relevance_score"],
 }
-_RANKING = object_of(
+RANKING = object_of(
     id={"type": "string"},
     object=one_of("rerank"),
     model={"type": "string"},
@@ -55,7 +56,7 @@ _RANKING = object_of(
         tokens=object_of(input_tokens=COUNT),
     ),
 )
-_RANKED = {
+RANKED = {
     "id": "1f3d2c9a-5a5f-4b0a-9df5-1c6b8f1f7f6e",
     "object": "rerank",
     "model": "ranker",
@@ -67,7 +68,7 @@ _RANKED = {
         "tokens": {"input_tokens": 31},
     },
 }
-_ASKED = {
+ASKED = {
     "query": "How long is a day?",
     "documents": ["A year has 365 days.", "A day has 24 hours."],
 }
@@ -80,10 +81,10 @@ rerank = extend_schema(
         "rerank answers. Fields that aren't known are ignored."
     ),
     parameters=[TIMEOUT, KEY, *of_answer()],
-    request={JSON: _REQUEST},
+    request={JSON: REQUEST},
     responses={
-        (200, JSON): OpenApiResponse(_RANKING, examples=[answered("Two documents", _RANKED)]),
-        **failures_of_asking(),
+        (200, JSON): OpenApiResponse(RANKING, examples=[answered("Two documents", RANKED)]),
+        **failures_of_asking(OPENAI),
     },
-    examples=[asked("Two documents", _ASKED)],
+    examples=[asked("Two documents", ASKED)],
 )

@@ -38,6 +38,7 @@ class Engine(Protocol):
     """A model with its pooling or its head, compiled for a device."""
 
     name: str  # what it is, for people: library, number format, device
+    dtype: str  # in which it multiplies: fp32, bf16 or int8
     multiple: int  # of how many tokens it wants its texts to be, for the fewest shapes
 
     def forward(self, *inputs: Tokens) -> Outputs:

@@ -43,8 +43,9 @@ class OpenVINOEngine:
         ModelError."""
         numbers = dtype if texts is None else f"int8 and {dtype}"
         self.name = f"OpenVINO {openvino.__version__.partition('-')[0]} {numbers} on cpu"
+        self.dtype = dtype if texts is None else "int8"
         self._graph = _plain(graph) if texts is None else _quantised(graph, texts)
-        self._dtype = dtype
+        self._precision = PRECISIONS[dtype]
         self._threads = 0
         self.use_threads(threads)
 
@@ -62,7 +63,7 @@ class OpenVINOEngine:
             self._graph,
             "CPU",
             {
-                "INFERENCE_PRECISION_HINT": PRECISIONS[self._dtype],
+                "INFERENCE_PRECISION_HINT": self._precision,
                 "INFERENCE_NUM_THREADS": threads,
                 "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, all threads at it
                 # Each worker would pin its threads to the same first cores.

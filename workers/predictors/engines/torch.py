@@ -66,6 +66,7 @@ class TorchEngine:
 
     def __init__(self, model: Computed, dtype: str, device: str) -> None:
         self.name = f"torch {torch.__version__.partition('+')[0]} {dtype} on {device}"
+        self.dtype = dtype
         self._device = torch.device(device)
         if (dtype, device) != ("fp32", "cpu"):
             # The original stays as it is: it is the reference.
