@@ -3,7 +3,8 @@ answer: a closed loop, in a process of its own.
 
 `python -m benchmarks.load PORT CALLERS SECONDS` prints JSON: how many answers came, how many were
 wrong, and their times in seconds. With `--apart` each has an address of its own (on Linux). Another
-server is asked with `--path` and with `--body`, in which %s stands for the text's JSON.
+server is asked with `--path` and with `--body`, in which %s stands for the text's JSON; with
+`--texts` for an array of as many texts.
 """
 
 import argparse
@@ -15,7 +16,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+DIFFERENT = 20  # bodies, of many texts each
 WARM_UP = 2.0  # seconds of the same load before anything counts
+COMMAS = 30  # at least, in an answer
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 WORDS = (
     "time year people way day man thing woman life child world school state family student "
@@ -64,7 +67,8 @@ class Caller(asyncio.Protocol):
         body = self._received[head + 4 :]
         if length and len(body) < int(length[1]):
             return
-        right = self._received.startswith(b"HTTP/1.1 200") and body.count(b",") > 30
+        # Of a vector, or of many in base64.
+        right = self._received.startswith(b"HTTP/1.1 200") and body.count(b",") > COMMAS
         self._found.add(time.perf_counter() - self._asked, right)
         self._received = b""
         self._ask()
@@ -95,9 +99,12 @@ async def run(
     apart: bool = False,
     path: str = "/transform",
     body: str = "%s",
+    texts: int = 0,
 ) -> dict[str, Any]:
-    bodies = [(body % json.dumps(text)).encode() for text in sentences()]
     chance = random.Random(callers)
+    known = sentences()
+    given = [chance.choices(known, k=texts) for _ in range(DIFFERENT)] if texts else known
+    bodies = [(body % json.dumps(one)).encode() for one in given]
 
     def requests() -> Iterator[bytes]:
         while True:
@@ -142,4 +149,5 @@ if __name__ == "__main__":
     parser.add_argument("--apart", action="store_true")
     parser.add_argument("--path", default="/transform")
     parser.add_argument("--body", default="%s")
+    parser.add_argument("--texts", type=int, default=0)
     print(json.dumps(asyncio.run(run(**vars(parser.parse_args())))))

@@ -8,10 +8,12 @@ import numpy
 import orjson
 import pytest
 from django.test import Client
+from sentence_transformers.util.quantization import quantize_embeddings
 
 from inference import errors
 from inference.errors import APIError
 from inference.gate import Gate, Refusal
+from inference.protocols import vectors
 from inference.protocols.forms import form
 from tests.answering import answering, model, plan_of, publish
 from workers.values.version_id import VersionId
@@ -76,6 +78,55 @@ def test_a_shortened_vector_has_the_length_1_again() -> None:
 
 
 @pytest.mark.parametrize(
+    ("dtype", "wanted"),
+    [
+        ("float", VECTOR.tolist()),
+        ("int8", [76, 0, 102]),
+        ("uint8", [204, 128, 230]),
+        ("ubinary", [0b10100000]),
+        ("binary", [0b10100000 - 128]),
+    ],
+)
+def test_a_vector_may_have_smaller_numbers(dtype: str, wanted: list[float]) -> None:
+    [one] = answered({"input": "one", "output_dtype": dtype})["data"]
+    assert one["embedding"] == pytest.approx(wanted)
+    [one] = answered({"input": "one", "output_dtype": dtype, "encoding_format": "base64"})["data"]
+    raw = base64.b64decode(one["embedding"], validate=True)
+    numbers = {"float": "<f4", "int8": "i1", "binary": "i1"}.get(dtype, "u1")
+    assert numpy.frombuffer(raw, numbers).tolist() == pytest.approx(wanted)
+    [one] = answered({"input": "one", "output_dtype": "int8", "output_dimension": 1})["data"]
+    assert one["embedding"] == [127]
+
+
+def test_bits_are_as_in_sentence_transformers() -> None:
+    found = numpy.random.default_rng(1).normal(size=(5, 384)).astype(numpy.float32)
+    for dtype in ("binary", "ubinary"):
+        wanted = quantize_embeddings(found, precision=dtype)
+        assert (numpy.stack([vectors.typed(one, dtype) for one in found]) == wanted).all()
+
+
+def test_what_a_text_is_for_goes_to_the_model() -> None:
+    given = []
+
+    def answer(label: str, data: Any, parameters: Any) -> Any:
+        given.append(parameters)
+        return VECTOR
+
+    with answering(["a@1"], by_parameters=answer):
+        for more in (
+            {"input_type": "query"},
+            {"input_type": "search_document", "truncation": False},
+            {"input_type": None, "prompt_name": "code", "truncation": True},
+        ):
+            assert post({"input": "one"} | more).status_code == 200
+    assert given == [
+        {"input_type": "query"},
+        {"input_type": "document", "truncate": False},
+        {"prompt_name": "code"},
+    ]
+
+
+@pytest.mark.parametrize(
     "more",
     [
         {"model": None, "encoding_format": None, "dimensions": None},
@@ -116,6 +167,10 @@ def test_without_a_name_the_default_model_is_asked_that_embeds() -> None:
         (["one"], "invalid_input", None, "Expected an object"),
         ({}, "invalid_input", "input", "expected a string or an array of strings; got null"),
         ({"input": {}}, "invalid_input", "input", "got an object"),
+        ({"input": "a", "output_dtype": "int4"}, "invalid_input", "output_dtype", "int8, uint8"),
+        ({"input": "a", "input_type": ["query"]}, "invalid_input", "input_type", "expected one of"),
+        ({"input": "a", "prompt_name": 1}, "invalid_input", "prompt_name", "expected a string"),
+        ({"input": "a", "truncation": "no"}, "invalid_input", "truncation", "expected true"),
         ({"input": []}, "empty_batch", "input", "Send at least one string"),
         ({"input": [["a"]]}, "token_ids", "input", "check_embedding_ctx_length=False"),
         ({"input": [1, 2]}, "token_ids", "input", "check_embedding_ctx_length=False"),

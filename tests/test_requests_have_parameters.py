@@ -87,6 +87,30 @@ def test_a_request_may_choose_a_prompt(folders: dict[str, Path]) -> None:
         predictor.encode(["one"], {"prompt_name": "other"})
 
 
+def test_the_type_of_an_input_chooses_a_prompt_where_there_is_one(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    predictor = load(folders, "embed", prompt="")
+    for name, prompt in PROMPTS.items():
+        [found] = answers(predictor, "one", input_type=name)
+        [wanted] = answers(predictor, prompt + "one")
+        assert numpy.allclose(found, wanted, atol=1e-6), name
+    [found] = answers(predictor, "one", input_type="document", prompt_name="query")
+    [wanted] = answers(predictor, PROMPTS["query"] + "one")
+    assert numpy.allclose(found, wanted, atol=1e-6)
+    folder = shutil.copytree(folders["embed"], tmp_path / "embed")
+    known = {"prompts": {"passage": "passage: "}}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(known))
+    predictor = predictors.load(spec(folder), THREADS)
+    [found] = answers(predictor, "one", input_type="document")
+    [wanted] = answers(predictor, "passage: one")
+    assert numpy.allclose(found, wanted, atol=1e-6)
+    [found], [wanted] = answers(predictor, "one", input_type="query"), answers(predictor, "one")
+    assert numpy.allclose(found, wanted, atol=1e-6)
+    with pytest.raises(InputError, match="input_type: expected query or document; got 'other'"):
+        predictor.encode(["one"], {"input_type": "other"})
+
+
 def test_a_prompt_that_is_not_pooled_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = shutil.copytree(folders["embed"], tmp_path / "embed")
     pooling = {"pooling_mode_mean_tokens": True, "include_prompt": False}

@@ -66,11 +66,11 @@ def flag(body: Mapping[str, Any], name: str) -> bool | None:
     return value
 
 
-def dimensions(body: Mapping[str, Any]) -> int | None:
+def dimensions(body: Mapping[str, Any], name: str = "dimensions") -> int | None:
     """To how many numbers a vector is shortened; None: to all. Raises InvalidInput."""
-    value = body.get("dimensions")
+    value = body.get(name)
     if value is not None and not is_count(value):
-        raise wrong("dimensions", value, "a whole number")
+        raise wrong(name, value, "a whole number")
     return value or None  # some clients send 0
 
 

@@ -30,7 +30,9 @@ OPTIONS = {
     "prompt": str,
     "dimensions": int,
 }
-PARAMETERS = {**encoder.PARAMETERS, "normalize": bool, "prompt_name": str}
+PARAMETERS = {**encoder.PARAMETERS, "normalize": bool, "prompt_name": str, "input_type": str}
+# What a text is for, and the names under which models have their prompts for it.
+INPUT_TYPES = {"query": ("query",), "document": ("document", "passage")}
 
 
 class EmbedPredictor(Encoder):
@@ -71,9 +73,10 @@ class EmbedPredictor(Encoder):
 
     def _prompt(self, parameters: Parameters) -> str:
         """Raises InputError for a name that the model has no prompt for."""
-        if "prompt_name" not in parameters:
+        known = self.layout.prompts
+        name = parameters.get("prompt_name", self._for_type(parameters))
+        if name is None:
             return self.layout.prompt
-        name, known = parameters["prompt_name"], self.layout.prompts
         if name not in known:
             listed = ", ".join(sorted(known)) or "none"
             raise InputError(
@@ -85,6 +88,17 @@ class EmbedPredictor(Encoder):
                 "can't. Leave prompt_name out."
             )
         return known[name]
+
+    def _for_type(self, parameters: Parameters) -> str | None:
+        """The name of the prompt for the input's type, if the request has a type and the model
+        prompts for types. Raises InputError."""
+        wanted = parameters.get("input_type")
+        if wanted is not None and wanted not in INPUT_TYPES:
+            raise InputError(
+                f"input_type: expected {' or '.join(INPUT_TYPES)}; got {wanted[:40]!r}."
+            )
+        names = INPUT_TYPES.get(wanted or "", ())
+        return next((name for name in names if name in self.layout.prompts), None)
 
     def predict(self, batch: Sequence[Encoded]) -> Sequence[Vector]:
         """Vectors of shape (texts, dimensions), float32."""

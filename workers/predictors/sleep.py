@@ -23,7 +23,12 @@ from workers.predictors.protocol import (
 
 DIMENSIONS = 32
 # Of the kind embed: each text is read whole, and each vector has the length 1 already.
-PARAMETERS: dict[str, type] = {"truncate": bool, "truncation_side": str, "normalize": bool}
+PARAMETERS: dict[str, type] = {
+    "truncate": bool,
+    "truncation_side": str,
+    "normalize": bool,
+    "input_type": str,
+}
 
 
 class SleepPredictor:

@@ -4,6 +4,8 @@ from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
+from numpy.typing import NDArray
+
 from inference.protocols import vectors
 from inference.protocols.openai.questions import BASE64, Question
 from workers.catalog.plan import Plan, PlannedModel
@@ -14,9 +16,12 @@ OWNER = "velo"
 
 
 def embeddings(question: Question, predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """The body of the answer; vectors in it are arrays of float32, or text in base64. Raises
+    """The body of the answer; vectors in it are arrays, or text in base64. Raises
     InvalidInput where the vectors have fewer numbers than `dimensions`."""
-    found = [vectors.shortened(vectors.of(one), question.dimensions) for one in predictions]
+    found = [
+        vectors.typed(vectors.shortened(vectors.of(one), question.dimensions), question.dtype)
+        for one in predictions
+    ]
     tokens = sum(one.tokens for one in predictions)
     return {
         "object": "list",
@@ -33,9 +38,10 @@ def embeddings(question: Question, predictions: Sequence[Prediction]) -> dict[st
     }
 
 
-def _base64(vector: vectors.Vector) -> str:
-    """Of its numbers as little-endian float32 (RFC 4648, with padding)."""
-    return b64encode(vector.astype("<f4", copy=False).tobytes()).decode()
+def _base64(vector: NDArray[Any]) -> str:
+    """Of its numbers as little-endian float32, or as bytes (RFC 4648, with padding)."""
+    little = vector.astype(vector.dtype.newbyteorder("<"), copy=False)
+    return b64encode(little.tobytes()).decode()
 
 
 def models(plan: Plan) -> dict[str, Any]:

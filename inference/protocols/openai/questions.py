@@ -1,15 +1,24 @@
 """A request for embeddings, read and checked."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from inference.choice import Target
 from inference.errors import TokenIds
 from inference.protocols import fields
+from inference.protocols.vectors import DTYPES
 from workers.predictors import EMBEDDING_KINDS
 
 FLOAT, BASE64 = "float", "base64"
+# What a text is for, as Voyage, Cohere and others name it.
+INPUT_TYPES = {
+    "query": "query",
+    "search_query": "query",
+    "document": "document",
+    "search_document": "document",
+    "passage": "document",
+}
 
 
 @dataclass(frozen=True)
@@ -20,6 +29,8 @@ class Question:
     target: Target
     encoding: str  # FLOAT or BASE64
     dimensions: int | None  # None: all
+    dtype: str  # of vectors.DTYPES
+    parameters: Mapping[str, Any]  # of the request, for the model
 
 
 def question(body: Any, key: str | None = None) -> Question:
@@ -35,8 +46,33 @@ def question(body: Any, key: str | None = None) -> Question:
         _texts(body.get("input")),
         fields.target(body.get("model"), EMBEDDING_KINDS, key),
         encoding or FLOAT,
-        fields.dimensions(body),
+        fields.dimensions(body) or fields.dimensions(body, "output_dimension"),
+        _one_of("output_dtype", body, DTYPES) or FLOAT,
+        _parameters(body),
     )
+
+
+def _parameters(body: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if input_type := _one_of("input_type", body, INPUT_TYPES):
+        found["input_type"] = INPUT_TYPES[input_type]
+    prompt = body.get("prompt_name")
+    if prompt is not None:
+        if not isinstance(prompt, str):
+            raise fields.wrong("prompt_name", prompt, "a string")
+        found["prompt_name"] = prompt
+    if fields.flag(body, "truncation") is False:
+        found["truncate"] = False
+    return found
+
+
+def _one_of(name: str, body: Mapping[str, Any], known: Iterable[str]) -> str | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or value not in known:
+        raise fields.wrong(name, value, f"one of {', '.join(known)}")
+    return value
 
 
 def _texts(given: Any) -> list[Any]:

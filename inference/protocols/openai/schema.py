@@ -18,6 +18,8 @@ from inference.protocols.describing import (
     object_of,
     one_of,
 )
+from inference.protocols.openai.questions import INPUT_TYPES
+from inference.protocols.vectors import DTYPES
 from inference.schema import KEY, TIMEOUT, of_answer
 
 TAGS = ["OpenAI"]
@@ -38,6 +40,28 @@ _REQUEST = {
             "minimum": 0,
             "nullable": True,
             "description": "The length of a shortened vector. 0: all numbers.",
+        },
+        "output_dtype": {
+            "type": "string",
+            "enum": [*DTYPES, None],
+            "nullable": True,
+            "description": "`int8`, `uint8`: numbers times 127. `binary`, `ubinary`: a bit each.",
+        },
+        "input_type": {
+            "type": "string",
+            "enum": [*INPUT_TYPES, None],
+            "nullable": True,
+            "description": "Chooses the model's prompt for it, if it has one.",
+        },
+        "prompt_name": {
+            "type": "string",
+            "nullable": True,
+            "description": "The name of a prompt of the model.",
+        },
+        "truncation": {
+            "type": "boolean",
+            "nullable": True,
+            "description": "false: a text that is too long is an error. Default: true.",
         },
     },
     "required": ["input"],
@@ -78,7 +102,7 @@ embeddings = extend_schema(
     request={JSON: _REQUEST},
     responses={
         (200, JSON): OpenApiResponse(_EMBEDDINGS, examples=[answered("One text", _EMBEDDED)]),
-        **failures_of_asking(OPENAI, errors.TokenIds),
+        **failures_of_asking(OPENAI, errors.TokenIds, errors.TooManyTokens),
     },
     examples=[
         asked("Two texts", {"input": ["Hello, world", "Тест!"]}),

@@ -21,7 +21,9 @@ class EmbeddingsView(AskingView):
 
     def answer(self, body: Any, asker: Asker) -> Answered:
         asked = question(body, asker.key)
-        predictions = dispatch.ask(asked.target, asked.texts, asker.seconds)
+        predictions = dispatch.ask(
+            asked.target, asked.texts, asker.seconds, parameters=asked.parameters
+        )
         return Answered(answers.embeddings(asked, predictions), predictions)
 
 
