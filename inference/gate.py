@@ -19,7 +19,7 @@ from django.urls import reverse
 
 from inference import bodies
 from inference.errors import APIError, ClientShare, QueueFull
-from inference.protocols import spoken
+from inference.protocols import oip, spoken
 from inference.protocols.forms import Form, form
 from inference.threads import Threads
 
@@ -174,7 +174,8 @@ class Gate:
         )
         if transforms or spoken.asks(path):
             return self._models
-        return self._health if path.startswith(self._of_health) else self._pages
+        is_health = path.startswith(self._of_health) or oip.checks_health(path)
+        return self._health if is_health else self._pages
 
     def enter(
         self, path: str, client: str | None, length: int, compressed: bool = False

@@ -1,5 +1,7 @@
 """Pieces of the Swagger schema that the foreign protocols share."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -40,13 +42,26 @@ MODEL = {
     "nullable": True,
     "description": "`name` or `name@version`. Without it: the default model of this kind.",
 }
-_ERROR = object_of(
-    error=object_of(
-        message={"type": "string", "description": "What happened and what to do."},
-        type={"type": "string"},
-        param={"type": "string", "nullable": True, "description": "The field that is wrong."},
-        code={"type": "string", "description": "Stable, for programs."},
-    )
+
+
+@dataclass(frozen=True)
+class ErrorForm:
+    """How a protocol says errors."""
+
+    said: Callable[[errors.Failure], tuple[int, Mapping[str, str], Mapping[str, Any]]]
+    schema: Mapping[str, Any]  # of the body
+
+
+OPENAI = ErrorForm(
+    said,
+    object_of(
+        error=object_of(
+            message={"type": "string", "description": "What happened and what to do."},
+            type={"type": "string"},
+            param={"type": "string", "nullable": True, "description": "The field that is wrong."},
+            code={"type": "string", "description": "Stable, for programs."},
+        )
+    ),
 )
 
 
@@ -60,7 +75,9 @@ def asked(name: str, value: Any) -> OpenApiExample:
     return OpenApiExample(name, value=value, request_only=True)
 
 
-def failures_of_asking(*more: type[errors.APIError]) -> dict[tuple[int, str], OpenApiResponse]:
+def failures_of_asking(
+    *more: type[errors.APIError], form: ErrorForm = OPENAI
+) -> dict[tuple[int, str], OpenApiResponse]:
     """Of a request to a model, which may have many inputs, and `more`; see `failures`."""
     return failures(
         *ASKED,
@@ -70,16 +87,18 @@ def failures_of_asking(*more: type[errors.APIError]) -> dict[tuple[int, str], Op
         errors.UnknownModel,
         errors.UnknownVersion,
         errors.NotServing,
+        form=form,
     )
 
 
-def failures(*kinds: type[errors.APIError]) -> dict[tuple[int, str], OpenApiResponse]:
-    """Responses in OpenAI's form by status, each with an example for every kind of error that has
-    it."""
+def failures(
+    *kinds: type[errors.APIError], form: ErrorForm = OPENAI
+) -> dict[tuple[int, str], OpenApiResponse]:
+    """Responses by status, each with an example for every kind of error that has it."""
     found: dict[int, list[OpenApiExample]] = {}
     titles: dict[int, list[str]] = {}
     for kind in kinds:
-        status, _, body = said(kind().failure)
+        status, _, body = form.said(kind().failure)
         example = OpenApiExample(
             kind.default_code, value=body, response_only=True, status_codes=[status]
         )
@@ -87,7 +106,7 @@ def failures(*kinds: type[errors.APIError]) -> dict[tuple[int, str], OpenApiResp
         titles.setdefault(status, []).append(kind.title)
     return {
         (status, JSON): OpenApiResponse(
-            _ERROR, description=" / ".join(titles[status]), examples=examples
+            form.schema, description=" / ".join(titles[status]), examples=examples
         )
         for status, examples in found.items()
     }

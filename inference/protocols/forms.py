@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference.errors import MEDIA_TYPE, Failure, problem
-from inference.protocols import openai, rerank
+from inference.protocols import oip, openai, rerank
+from inference.protocols.oip import errors as oip_errors
 from inference.protocols.openai import errors as openai_errors
+
+JSON = "application/json"
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,17 @@ Form = Callable[[Failure], Said]
 
 def form(path: str) -> Form:
     """Of the protocol that the path belongs to."""
-    is_openai = openai.speaks(path) or rerank.speaks(path)
-    return _openai if is_openai else _problem_details
+    if openai.speaks(path) or rerank.speaks(path):
+        return _openai
+    return _oip if oip.speaks(path) else _problem_details
 
 
 def _openai(failure: Failure) -> Said:
-    return Said(*openai_errors.said(failure), "application/json")
+    return Said(*openai_errors.said(failure), JSON)
+
+
+def _oip(failure: Failure) -> Said:
+    return Said(*oip_errors.said(failure), JSON)
 
 
 def _problem_details(failure: Failure) -> Said:

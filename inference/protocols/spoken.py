@@ -1,8 +1,8 @@
 """The foreign protocols that Velo speaks."""
 
-from inference.protocols import openai, rerank
+from inference.protocols import oip, openai, rerank
 
-PROTOCOLS = openai, rerank
+PROTOCOLS = openai, rerank, oip
 
 
 def asks(path: str) -> bool:

@@ -1,6 +1,6 @@
 """A request for a ranking, read, checked, and cut into parts for several workers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,21 +59,29 @@ def question(body: Any, key: str | None = None) -> Question:
         raise fields.wrong("top_n", most, "a whole number of at least 1")
     if not isinstance(with_documents, bool | None):
         raise fields.wrong("return_documents", with_documents, "true or false")
-    query = _text("query", body.get("query"))
-    documents = _documents(body.get("documents"))
-    for place, text in enumerate(documents):
-        if len(query) + len(text) > settings.VELO_MAX_INPUT_CHARS:
-            raise InputTooLong(
-                f"documents[{place}]: with the query it has {len(query) + len(text)} characters; "
-                f"at most {settings.VELO_MAX_INPUT_CHARS} are taken. Split it, or raise "
-                "VELO_MAX_INPUT_CHARS on the server.",
-                param=f"documents[{place}]",
-            )
+    query, documents = checked(body.get("query"), _documents(body.get("documents")))
     target = fields.target(body.get("model"), KINDS, key)
     return Question(query, documents, target, most, bool(with_documents))
 
 
-def _documents(given: Any) -> list[str]:
+def checked(query: Any, documents: Sequence[Any], noun: str = "documents") -> tuple[str, list[str]]:
+    """The query and the documents; each must be a string that isn't blank, and short enough beside
+    the query. `noun`: what errors call the documents. Raises InvalidInput, BlankInput and
+    InputTooLong."""
+    query = _text("query", query)
+    texts = [_text(f"{noun}[{place}]", one) for place, one in enumerate(documents)]
+    for place, text in enumerate(texts):
+        if len(query) + len(text) > settings.VELO_MAX_INPUT_CHARS:
+            raise InputTooLong(
+                f"{noun}[{place}]: with the query it has {len(query) + len(text)} characters; "
+                f"at most {settings.VELO_MAX_INPUT_CHARS} are taken. Split it, or raise "
+                "VELO_MAX_INPUT_CHARS on the server.",
+                param=f"{noun}[{place}]",
+            )
+    return query, texts
+
+
+def _documents(given: Any) -> list[Any]:
     if not isinstance(given, list):
         raise fields.wrong("documents", given, "an array of strings")
     if not given:
@@ -84,10 +92,7 @@ def _documents(given: Any) -> list[str]:
             "fewer, or raise VELO_MAX_INPUTS on the server.",
             param="documents",
         )
-    return [
-        _text(f"documents[{place}]", one.get("text") if isinstance(one, Mapping) else one)
-        for place, one in enumerate(given)
-    ]
+    return [one.get("text") if isinstance(one, Mapping) else one for one in given]
 
 
 def _text(name: str, value: Any) -> str:
