@@ -35,19 +35,29 @@ class JSONParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Raises BodyTooLarge, UnsupportedEncoding, InvalidEncoding and InvalidJSON."""
+        """Raises what `received` and `read` do."""
         assert parser_context
-        request = parser_context["request"]
-        limit = bodies.limit(request.path)
-        body = stream.read(limit.bytes + 1)
-        if encoding := request.META.get("HTTP_CONTENT_ENCODING"):
-            body = _decompressed(body, encoding, limit.bytes)
-        if len(body) > limit.bytes:
-            raise bodies.too_large(limit)
-        try:
-            return orjson.loads(body.removeprefix(BOM_UTF8))
-        except orjson.JSONDecodeError as error:
-            raise InvalidJSON(_why_not(body, error)) from error
+        return read(received(stream, parser_context["request"]))
+
+
+def received(stream: IO[bytes], request: Request) -> bytes:
+    """A request's body, decompressed. Raises BodyTooLarge, UnsupportedEncoding and
+    InvalidEncoding."""
+    limit = bodies.limit(request.path)
+    body = stream.read(limit.bytes + 1)
+    if encoding := request.META.get("HTTP_CONTENT_ENCODING"):
+        body = _decompressed(body, encoding, limit.bytes)
+    if len(body) > limit.bytes:
+        raise bodies.too_large(limit)
+    return body
+
+
+def read(body: bytes) -> Any:
+    """JSON. Raises InvalidJSON."""
+    try:
+        return orjson.loads(body.removeprefix(BOM_UTF8))
+    except orjson.JSONDecodeError as error:
+        raise InvalidJSON(_why_not(body, error)) from error
 
 
 def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
@@ -124,12 +134,17 @@ class JSONRenderer(BaseRenderer):
         return rendered(data)
 
 
+def media_type(request: Request) -> str:
+    """That the request declares its body to have, without parameters; "" if it declares none."""
+    return (request.content_type or "").partition(";")[0].strip().lower()
+
+
 class JSONAlways(BaseContentNegotiation):
     """There is one form of every answer; a client that asks for another gets it all the same."""
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
         """Raises UnsupportedMediaType."""
-        given = (request.content_type or "").partition(";")[0].strip().lower()
+        given = media_type(request)
         for parser in parsers:
             if parser.media_type == given:
                 return parser

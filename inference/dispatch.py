@@ -38,6 +38,7 @@ from workers.values.version_id import VersionId
 log = logging.getLogger(__name__)
 
 DESCRIBED_CHARS = 80  # of the input, in the admin's list of jobs
+DEFAULT = Target()  # the default model
 TRIES = 3  # versions that are asked for one request, while no worker serves the versions before
 
 
@@ -243,17 +244,17 @@ def known_plan() -> Plan:
         return routes().known().plan or Plan()
 
 
-def ready() -> int:
-    """How many workers are alive, if a request to the default model would be answered now.
+def ready(target: Target = DEFAULT) -> int:
+    """How many workers are alive, if a request to this target would be answered now.
 
-    Raises NoWorker, Suspended and QueueAway: what /transform would raise.
+    Raises what `Routes.choose` does, and QueueAway: what the request would raise.
     """
     with redis_errors():
         must_be_writable()
         routes().refresh()
         tried: list[str] = []
         while True:
-            label = routes().default(without=tried)
+            label = routes().label(target, without=tried)
             if label in tried:
                 raise routes().known().nobody(label)
             if live_workers(label):

@@ -19,7 +19,7 @@ from django.urls import reverse
 
 from inference import bodies
 from inference.errors import APIError, ClientShare, QueueFull
-from inference.protocols import spoken, tei
+from inference.protocols import oip, spoken, tei
 from inference.protocols.forms import Form, form
 from inference.threads import Threads
 
@@ -188,8 +188,8 @@ class Gate:
         )
         if transforms or (method == "POST" and spoken.asks(path)):
             return self._models
-        is_probe = path.startswith(self._of_health) or tei.is_probe(path)
-        return self._health if is_probe else self._pages
+        probes = path.startswith(self._of_health) or tei.checks_health(path)
+        return self._health if probes or oip.checks_health(path) else self._pages
 
     def enter(
         self,

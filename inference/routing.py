@@ -93,12 +93,10 @@ class Routes:
             return False
         return bool(self.known().holders.get(route.label))
 
-    def default(self, without: Collection[str] = ()) -> str:
-        """The label of a version that would answer a request for the default model.
-
-        Raises as `choose` does.
-        """
-        return choose(self.known(), Target(), lambda _: MIDDLE, without).label
+    def label(self, target: Target, without: Collection[str] = ()) -> str:
+        """Of a version that would answer. Raises as `choose` does, without a fresh look, and draws
+        nothing."""
+        return choose(self.known(), target, lambda _: MIDDLE, without).label
 
     def refresh(self) -> None:
         """See to it that what is known was read after this call. Raises RedisError."""

@@ -21,6 +21,7 @@ urlpatterns = [
     path("", include("inference.protocols.openai.urls")),
     path("", include("inference.protocols.rerank.urls")),
     path("", include("inference.protocols.tei.urls")),
+    path("", include("inference.protocols.oip.urls")),
     path("stat", views.StatView.as_view(), name="stat"),
     path("health/live", views.LiveView.as_view(), name="live"),
     path("health/ready", views.ReadyView.as_view(), name="ready"),

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference.errors import MEDIA_TYPE, Failure, problem
-from inference.protocols import openai, rerank, tei
+from inference.protocols import oip, openai, rerank, tei
+from inference.protocols.oip import errors as oip_errors
 from inference.protocols.openai import errors as openai_errors
 from inference.protocols.tei import errors as tei_errors
 
@@ -29,11 +30,17 @@ def form(path: str) -> Form:
     """Of the protocol that the path belongs to."""
     if openai.speaks(path) or rerank.speaks(path):
         return as_openai
+    if oip.speaks(path):
+        return as_oip
     return as_tei if tei.speaks(path) else as_problem_details
 
 
 def as_openai(failure: Failure) -> Said:
     return Said(*openai_errors.said(failure), JSON)
+
+
+def as_oip(failure: Failure) -> Said:
+    return Said(*oip_errors.said(failure), JSON)
 
 
 def as_tei(failure: Failure) -> Said:

@@ -1,8 +1,8 @@
 """The foreign protocols that Velo speaks."""
 
-from inference.protocols import openai, rerank, tei
+from inference.protocols import oip, openai, rerank, tei
 
-PROTOCOLS = openai, rerank, tei
+PROTOCOLS = openai, rerank, tei, oip
 
 
 def asks(path: str) -> bool:

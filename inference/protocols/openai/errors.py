@@ -4,20 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from inference.errors import Failure
+from inference.protocols.statuses import status_of
 
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 SERVER, CALLER = "server_error", "invalid_request_error"
 SERVER_ERRORS = 500  # and above
 CODES = {"unknown_model": "model_not_found", "unknown_version": "model_not_found"}
-# Clients try a 409 again at once, and a 503 after Retry-After.
-UNAVAILABLE, AGAIN = 503, {"Retry-After": "5"}
 
 
 def said(failure: Failure) -> tuple[int, Mapping[str, str], Mapping[str, Any]]:
     """Status, headers and body."""
-    status, headers = failure.status, failure.headers
-    if failure.code == "not_serving":
-        status, headers = UNAVAILABLE, AGAIN
+    status, headers = status_of(failure)
     body = {
         "message": failure.detail,
         "type": TYPES.get(status) or (SERVER if status >= SERVER_ERRORS else CALLER),

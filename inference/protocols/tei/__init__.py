@@ -34,6 +34,6 @@ def speaks(path: str) -> bool:
     return operation(path) in ASKING | {INFO, HEALTH}
 
 
-def is_probe(path: str) -> bool:
+def checks_health(path: str) -> bool:
     """Whether it is asked there if models answer."""
     return operation(path) == HEALTH

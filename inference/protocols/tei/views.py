@@ -98,8 +98,5 @@ class InfoView(APIView):
 class HealthView(APIView):
     @schema.health
     def get(self, request: Request, model: str | None = None) -> Response:
-        if model is None:
-            dispatch.ready()
-        else:
-            dispatch.served(fields.target(model, frozenset()))
+        dispatch.ready(fields.target(model, frozenset()))
         return Response({"status": "ready"})
