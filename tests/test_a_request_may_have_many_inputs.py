@@ -80,6 +80,20 @@ def test_a_thousand_answers_come_in_the_order_of_their_inputs() -> None:
     assert not exchange()._open
 
 
+def test_inputs_of_about_the_same_length_wait_beside_each_other() -> None:
+    """Then workers' batches have little padding. Their answers come in the order of the request."""
+    inputs = ["four", "a", "five.", "no", "b", "six..."]
+    with answering(["a@1"], lambda label, data: data) as got:
+        found = ask(A, inputs, SECONDS)
+    taken = [data for _, [data] in got]
+    assert sorted(taken) == sorted(inputs)
+    assert [len(text) for text in taken] in (
+        sorted(map(len, inputs)),
+        sorted(map(len, inputs))[::-1],
+    )
+    assert [one.output for one in found] == inputs
+
+
 def test_they_are_enqueued_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[list[int]] = []
 
@@ -119,7 +133,7 @@ def test_a_bad_input_fails_its_request_and_is_named(
 def test_one_that_fails_fails_the_request_and_what_waits_is_dropped(
     thread: ThreadPoolExecutor, failed: list[str]
 ) -> None:
-    request, ids = job_ids(thread, ["zero", "one", "two", "three"])
+    request, ids = job_ids(thread, ["0", "1", "2", "3"])
     write(ids[0], {"output": 0})
     write(ids[2], None, Result.Type.FAILED)
     with pytest.raises(ModelFailed) as raised:

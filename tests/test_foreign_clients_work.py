@@ -244,4 +244,4 @@ def class_logits(folder: Path, text: str) -> torch.Tensor:
 
 
 def test_the_answers_of_tei_keep_the_schema(velo: Stack, tmp_path: Path) -> None:
-    check(velo, tmp_path, 9, "--include-tag", "TEI and Hugging Face inference")
+    check(velo, tmp_path, 10, "--include-tag", "TEI and Hugging Face inference")

@@ -43,7 +43,7 @@ def model(plan: Plan, target: Target) -> dict[str, Any]:
 
 
 def _version(known: PlannedModel, target: Target) -> PlannedVersion | None:
-    """The version that is asked for, or the active one, or the only one."""
+    """The version that is asked for, or the active one, or the only version."""
     name = target.version or known.active
     if name is None and len(known.versions) == 1:
         [name] = known.versions

@@ -55,8 +55,8 @@ def signature(kind: str, model: str | None) -> Signature:
         return SIGNATURES[kind]
     address = f"/models/{model}/transform" if model else "/transform"
     raise WrongKind(
-        f"{model or 'The default model'} is of the kind {kind}, whose inputs and answers are no "
-        f"tensors. Send its input as JSON to {address}."
+        f"{model or 'The default model'} is of the kind {kind}, whose inputs and answers "
+        f"aren't tensors. Send its input as JSON to {address}."
     )
 
 

@@ -302,7 +302,7 @@ rerank = extend_schema(
 )
 root = extend_schema(
     operation_id="root",
-    tags=["docs"],
+    tags=TAGS,
     summary="The Swagger page",
     responses={
         (200, "text/html"): OpenApiResponse(str, description="By way of a redirect to `/docs`.")
