@@ -15,8 +15,10 @@ from rest_framework.request import Request
 
 from inference import dispatch
 from inference.errors import APIError
-from inference.protocols import openai, rerank, tei
+from inference.protocols import oip, openai, rerank, tei
 from inference.protocols.fields import ANY_MODEL
+from inference.protocols.oip.schema import RANKED, TEXTS
+from inference.protocols.oip.signatures import SIGNATURES
 from inference.protocols.rerank.questions import KINDS as RANKING
 from inference.protocols.tei import asking
 from inference.protocols.tei.schema import HOSTED, HOSTED_EXAMPLES
@@ -75,6 +77,7 @@ def describe_models(result: dict[str, Any], request: Any, **kwargs: Any) -> dict
         _describe_all(paths[path]["post"])
     if plan.models:
         _fit_protocols(paths, plan)
+        _fit_tensors(paths, plan)
     result["paths"] = {
         path: operations
         for old in paths
@@ -129,6 +132,30 @@ def _fit(schema: dict[str, Any], models: list[PlannedModel]) -> None:
         if "prompt_name" in place:
             prompts = sorted({name for one in versions_of for name in one.facts.get("prompts", [])})
             place["prompt_name"]["enum"] = [*prompts, None]
+
+
+def _fit_tensors(paths: dict[str, Any], plan: Plan) -> None:
+    """The addresses of the Open Inference Protocol have a model as their example, the default model
+    where it has tensors, and what that model takes; where none has, nothing can be asked."""
+    fitting = [model for model in plan.models.values() if model.kind in SIGNATURES]
+    if not fitting:
+        for path in filter(oip.asks, list(paths)):
+            del paths[path]
+        return
+    model = min(fitting, key=lambda one: (one.name != plan.default, one.active is None))
+    found = {"model": model.name, "version": model.active or next(iter(model.versions), "1")}
+    takes = {"value": RANKED if model.kind in RANKING else TEXTS}
+    for path, operations in paths.items():
+        if not path.startswith(oip.MODELS):
+            continue
+        for operation in operations.values():
+            operation["parameters"] = [
+                one | {"example": found[one["name"]]} if one["in"] == "path" else one
+                for one in operation["parameters"]
+            ]
+            if "requestBody" in operation:
+                body = operation["requestBody"] = deepcopy(operation["requestBody"])
+                body["content"][JSON]["examples"] = {model.name: takes}
 
 
 class SchemaView(SpectacularAPIView):

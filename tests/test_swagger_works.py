@@ -29,7 +29,7 @@ def transform(page: Page) -> Locator:
 def test_the_docs_list_every_endpoint(browser: Browser, velo: Stack) -> None:
     with docs(browser, velo) as page:
         listed = page.locator(".opblock-summary-path")
-        expect(listed).to_have_count(11)
+        expect(listed).to_have_count(28)
         assert [path.get_attribute("data-path") for path in listed.all()] == [
             "/transform",
             "/models",
@@ -39,6 +39,23 @@ def test_the_docs_list_every_endpoint(browser: Browser, velo: Stack) -> None:
             "/embeddings",
             "/v1/models",
             "/v1/models/{name}",
+            "/",
+            "/",
+            "/embed",
+            "/embed_all",
+            "/similarity",
+            "/tokenize",
+            "/info",
+            "/health",
+            "/v2/models/{model}/infer",
+            "/v2/models/{model}/versions/{version}/infer",
+            "/v2",
+            "/v2/health/live",
+            "/v2/health/ready",
+            "/v2/models/{model}",
+            "/v2/models/{model}/versions/{version}",
+            "/v2/models/{model}/ready",
+            "/v2/models/{model}/versions/{version}/ready",
             "/stat",
             "/health/live",
             "/health/ready",
