@@ -245,3 +245,26 @@ def class_logits(folder: Path, text: str) -> torch.Tensor:
 
 def test_the_answers_of_tei_keep_the_schema(velo: Stack, tmp_path: Path) -> None:
     check(velo, tmp_path, 10, "--include-tag", "TEI and Hugging Face inference")
+
+
+def test_triton(velo: Stack, folder: Path, reference: SentenceTransformer) -> None:
+    found = calls(velo, "triton_calls.py", MODEL)
+    for how in ("binary", "json", "gzip", "deflate"):
+        assert agree(reference, found["texts"], found[how]), how
+    assert found["live"] == [True, True]
+    assert found["ready"] == [True, True, True, False]
+    assert found["version ready"]
+    assert found["server"]["extensions"] == ["binary_tensor_data"]
+    [embedding] = found["model"]["outputs"]
+    assert embedding == {"name": "embedding", "datatype": "FP32", "shape": [-1, 384]}
+    assert found["answer"] == {"id": "7", "model_name": MODEL, "model_version": found["version"]}
+    scores = sorted(enumerate(found["scores"]), key=lambda one: -one[1])
+    assert ranks_alike(folder, found, scores)
+    for text, label, classes in zip(found["texts"], found["labels"], found["classes"], strict=True):
+        wanted = class_logits(folder.parent / CLASSIFIER, text).softmax(0).tolist()
+        assert classes == pytest.approx(wanted, abs=1e-3)
+        assert label == LABELS[wanted.index(max(wanted))]
+    status, message = found["blank"]
+    assert status == "400"
+    assert "text[1]: The string is empty" in message
+    assert found["unknown model"][0] == "404"
