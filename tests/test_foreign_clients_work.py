@@ -144,7 +144,15 @@ SNIPPET = re.compile(r"```(python|javascript)\n(.*?)```", re.DOTALL)
 
 @pytest.mark.parametrize(
     ("number", "prints"),
-    [(0, r"2 384 \d+"), (1, "384"), (2, "384"), (3, "384"), (4, r"\[0, 1\]"), (5, r"\(2, 384\)")],
+    [
+        (0, r"2 384 \d+"),
+        (1, "384"),
+        (2, "384"),
+        (3, "384"),
+        (4, r"\[0, 1\]"),
+        (5, r"\(2, 384\)"),
+        (6, r"\(2, 384\)"),
+    ],
 )
 def test_the_snippets_of_the_documentation(
     velo: Stack, tmp_path: Path, number: int, prints: str
@@ -163,7 +171,7 @@ def test_the_snippets_of_the_documentation(
 
 
 def test_each_snippet_is_tried() -> None:
-    assert len(SNIPPET.findall((ROOT / "docs" / "clients.md").read_text())) == 6
+    assert len(SNIPPET.findall((ROOT / "docs" / "clients.md").read_text())) == 7
 
 
 def ranks_alike(folder: Path, found: Any, results: Any) -> bool:

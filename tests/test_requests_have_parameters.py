@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy
 import pytest
+import torch
 from rq.job import Job
-from transformers import AutoTokenizer
+from transformers import AutoModel, AutoTokenizer
 from transformers import BertForSequenceClassification as Bert
 from transformers import BertForTokenClassification as Tagger
 
@@ -219,6 +220,47 @@ def test_a_request_may_ask_how_its_text_is_tokenized(folders: dict[str, Path], k
                 assert one["text"] == text[start:stop]
     [again] = predictor.encode(["one"], {"output": "tokens"})
     assert len(again.answer) < 10
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_a_request_may_ask_for_a_vector_of_each_token(
+    folders: dict[str, Path], settings: Any, engine: str
+) -> None:
+    settings.VELO_ENGINE = engine
+    predictor = load(folders, "embed", normalize=True, dimensions=8)
+    tokenizer = AutoTokenizer.from_pretrained(folders["embed"])
+    model = AutoModel.from_pretrained(folders["embed"]).eval()
+    texts = ["one", f"two {LONG}", "three words more"]
+    wanted = []
+    for text in texts:
+        read = tokenizer(text, return_tensors="pt", truncation=True, max_length=128)
+        with torch.inference_mode():
+            wanted.append(model(**read).last_hidden_state[0].numpy())
+    each = {"output": "token_embeddings"}
+    for threads in (THREADS, 1):
+        predictor.use_threads(threads)
+        batch = predictor.encode(texts, each)
+        batch[1:1] = predictor.encode(["pooled"])
+        found = list(predictor.predict(batch))
+        [pooled] = answers(predictor, "pooled")
+        assert numpy.allclose(found.pop(1), pooled, atol=1e-5)
+        for one, other in zip(found, wanted, strict=True):
+            assert one.dtype == numpy.float32
+            assert one.shape == other.shape
+            assert numpy.abs(one - other).max() < 1e-4
+    [prompted] = predictor.predict(predictor.encode(["one"], each | {"prompt_name": "query"}))
+    assert len(prompted) > len(found[0])
+    predictor.close()
+
+
+def test_what_nobody_asks_for_is_not_made(folders: dict[str, Path]) -> None:
+    predictor: Any = load(folders, "embed")
+    answers(predictor, "one")
+    assert predictor._of_tokens is None
+    answers(predictor, "one", output="token_embeddings")
+    made = predictor._of_tokens
+    answers(predictor, "two", output="token_embeddings")
+    assert predictor._of_tokens is made is not None
 
 
 def test_the_tokens_of_a_text_begin_with_its_prompt(folders: dict[str, Path]) -> None:

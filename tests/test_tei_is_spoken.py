@@ -271,6 +271,7 @@ def test_hosted_inference_finds_names(asked: Any) -> None:
         ("/embed", {"inputs": ["a", " "]}, 422, "Validation", "inputs[1]: The string is empty"),
         ("/embed", {"inputs": ["a", 1]}, 422, "Validation", "inputs[1]: Expected a JSON string"),
         ("/embed", {"inputs": ["a"] * 2049}, 413, "Validation", "at most 2048"),
+        ("/embed_all", {"inputs": ["a"] * 33}, 413, "Validation", "raise VELO_BATCH_MAX"),
         ("/embed", {"inputs": "a", "truncate": "no"}, 422, "Validation", "truncate: expected true"),
         ("/embed", {"inputs": "a", "truncation_direction": []}, 422, "Validation", '"Left"'),
         ("/embed", {"inputs": "a", "truncation_direction": "up"}, 422, "Validation", "'up'"),

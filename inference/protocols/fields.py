@@ -32,17 +32,18 @@ def not_an_object(body: Any, example: str) -> InvalidInput:
     return InvalidInput(f"Expected an object, for example {example}; got {JSON_TYPES[type(body)]}.")
 
 
-def array(name: str, given: Any, wanted: str) -> list[Any]:
-    """The field, which has to be an array of 1 to VELO_MAX_INPUTS items. `wanted`: what errors say
-    of it. Raises InvalidInput, EmptyBatch and TooManyInputs."""
+def array(name: str, given: Any, wanted: str, most: str = "VELO_MAX_INPUTS") -> list[Any]:
+    """The field, which has to be an array of 1 to as many items as the setting `most` says.
+    `wanted`: what errors say of it. Raises InvalidInput, EmptyBatch and TooManyInputs."""
     if not isinstance(given, list):
         raise wrong(name, given, wanted)
     if not given:
         raise EmptyBatch(f"{name}: the array is empty. Send at least one string.", param=name)
-    if len(given) > settings.VELO_MAX_INPUTS:
+    limit: int = getattr(settings, most)
+    if len(given) > limit:
         raise TooManyInputs(
-            f"{name}: {len(given)} strings; at most {settings.VELO_MAX_INPUTS} are taken. Send "
-            "them in several requests, or raise VELO_MAX_INPUTS on the server.",
+            f"{name}: {len(given)} strings; at most {limit} are taken. Send them in several "
+            f"requests, or raise {most} on the server.",
             param=name,
         )
     return given

@@ -15,6 +15,7 @@ class Kind(models.TextChoices):
     CLASSIFY = "classify"  # a text to a score for every label
     RERANK = "rerank"  # a query and texts to a score for every text
     NER = "ner"  # a text to the names in it
+    SPARSE = "sparse"  # a text to weights of a vocabulary's tokens
     SLEEP = "sleep"  # a stand-in that only sleeps
     CUSTOM = "custom"  # a class of the user's own
 

@@ -37,16 +37,7 @@ class ClassifyPredictor(Encoder):
     ) -> list[Encoded]:
         """Raises InputError unless each input is a string."""
         check_parameters(parameters, PARAMETERS, self.kind)
-        tokenizer, shortener = self.reading(parameters)
-        given = texts(self.kind, inputs)
-        if found := self.tokens(given, parameters):
-            return found
-        encodings = tokenizer.encode_batch_fast(shortener.shortened(given))
-        self.check_lengths(parameters, given, encodings)
-        return [
-            Encoded(encoding.ids, len(encoding), bool(encoding.overflowing), parameters)
-            for encoding in encodings
-        ]
+        return self.read(texts(self.kind, inputs), parameters)
 
     def predict(self, batch: Sequence[Encoded]) -> list[list[dict[str, Any]]]:
         """For each text its labels with their scores, the highest score first."""

@@ -8,6 +8,7 @@ import numpy
 
 from workers.predictors import encoder, engines, folder, options, vectors
 from workers.predictors.encoder import Encoder, texts
+from workers.predictors.engines import Engine
 from workers.predictors.folder import Layout
 from workers.predictors.protocol import (
     NO_PARAMETERS,
@@ -31,6 +32,8 @@ OPTIONS = {
     "dimensions": int,
 }
 PARAMETERS = {**encoder.PARAMETERS, "normalize": bool, "prompt_name": str, "input_type": str}
+UNPOOLED = "token_embeddings"
+OUTPUTS = (*encoder.OUTPUTS, UNPOOLED)
 # What a text is for, and the names under which models have their prompts for it.
 INPUT_TYPES = {"query": ("query",), "document": ("document", "passage")}
 
@@ -43,6 +46,7 @@ class EmbedPredictor(Encoder):
     def __init__(self, spec: Spec, read: Read, layout: Layout) -> None:
         super().__init__(spec, read, layout.max_tokens)
         self.layout = layout
+        self._of_tokens: Engine | None = None  # made when a request asks for it
         hidden = read.facts.hidden
         self.dimensions = spec.options.get("dimensions", hidden)
         if not 1 <= self.dimensions <= hidden:
@@ -59,17 +63,8 @@ class EmbedPredictor(Encoder):
         given = texts(self.kind, inputs)
         if self.layout.lower_case:
             given = [text.lower() for text in given]
-        tokenizer, shortener = self.reading(parameters)
         prompt = self._prompt(parameters)
-        given = [prompt + text for text in given]
-        if found := self.tokens(given, parameters):
-            return found
-        encodings = tokenizer.encode_batch_fast(shortener.shortened(given))
-        self.check_lengths(parameters, given, encodings)
-        return [
-            Encoded(encoding.ids, len(encoding), bool(encoding.overflowing), parameters)
-            for encoding in encodings
-        ]
+        return self.read([prompt + text for text in given], parameters, OUTPUTS)
 
     def _prompt(self, parameters: Parameters) -> str:
         """Raises InputError for a name that the model has no prompt for."""
@@ -101,7 +96,41 @@ class EmbedPredictor(Encoder):
         return next((name for name in names if name in self.layout.prompts), None)
 
     def predict(self, batch: Sequence[Encoded]) -> Sequence[Vector]:
-        """Vectors of shape (texts, dimensions), float32."""
+        """Vectors of shape (texts, dimensions), float32; for a request that asks for them, those of
+        a text's tokens, (tokens, hidden)."""
+        whole = [
+            number for number, one in enumerate(batch) if one.parameters.get("output") == UNPOOLED
+        ]
+        if not whole:
+            return self._pooled(batch)
+        pooled = [number for number in range(len(batch)) if number not in whole]
+        found = dict(zip(whole, self._unpooled([batch[number] for number in whole]), strict=True))
+        if pooled:
+            found |= zip(pooled, self._pooled([batch[number] for number in pooled]), strict=True)
+        return [found[number] for number in range(len(batch))]
+
+    def _unpooled(self, batch: Sequence[Encoded]) -> list[Vector]:
+        """Of each text the hidden states of its tokens, without padding."""
+        if self._of_tokens is None:
+            read = read_of(self.spec, self.layout)
+            graph = Graph(read, "embed-tokens", lambda torch, model: torch.Hidden(model))
+            self._of_tokens = self.engine.another(graph)
+        ids, mask = self.arrays(batch)
+        found = self._of_tokens.forward(ids, mask)
+        return [states[there == 1].copy() for states, there in zip(found, mask, strict=True)]
+
+    def use_threads(self, threads: int) -> None:
+        """See Predictor."""
+        super().use_threads(threads)
+        if self._of_tokens:
+            self._of_tokens.use_threads(threads)
+
+    def close(self) -> None:
+        """See Predictor."""
+        self._of_tokens = None
+        super().close()
+
+    def _pooled(self, batch: Sequence[Encoded]) -> Sequence[Vector]:
         found = self.forward(batch)[:, : self.dimensions]
         scaled = [one.parameters.get("normalize", self.layout.normalize) for one in batch]
         if not any(scaled):
@@ -124,6 +153,11 @@ class EmbedPredictor(Encoder):
         return vectors.problem(output, self.dimensions)
 
 
+def read_of(spec: Spec, layout: Layout) -> Read:
+    """The model; the pooler on top isn't used."""
+    return Read(spec, "AutoModel", layout.transformer, unused="pooler.")
+
+
 def load(spec: Spec, threads: int) -> EmbedPredictor:
     """Read the model and choose an engine for it. Raises ModelError."""
     given = options.checked(spec, OPTIONS)
@@ -142,8 +176,7 @@ def load(spec: Spec, threads: int) -> EmbedPredictor:
             f"{spec.folder} wants a prompt to be left out of the pooling (include_prompt), which "
             "Velo can't. Give the option 'prompt' as an empty string to do without it."
         )
-    # The pooler on top isn't used.
-    read = Read(spec, "AutoModel", layout.transformer, unused="pooler.")
+    read = read_of(spec, layout)
     predictor = EmbedPredictor(spec, read, layout)
     graph = Graph(
         read, f"embed-{layout.pooling}", lambda torch, model: torch.Pooled(model, layout.pooling)

@@ -113,11 +113,23 @@ class Encoder(ABC):
             self._others[side] = other, Shortener(other)
         return self._others[side]
 
+    def read(
+        self, given: Sequence[str], parameters: Parameters, outputs: Sequence[str] = OUTPUTS
+    ) -> list[Encoded]:
+        """These texts as the model reads them. `outputs`: what a request may ask for. Raises
+        InputError."""
+        if found := self.tokens(given, parameters, outputs):
+            return found
+        tokenizer, shortener = self.reading(parameters)
+        encodings = tokenizer.encode_batch_fast(shortener.shortened(given))
+        self.check_lengths(parameters, given, encodings)
+        return [
+            Encoded(encoding.ids, len(encoding), bool(encoding.overflowing), parameters)
+            for encoding in encodings
+        ]
+
     def tokens(
-        self,
-        given: Sequence[str],
-        parameters: Parameters,
-        outputs: Sequence[str] = OUTPUTS,
+        self, given: Sequence[str], parameters: Parameters, outputs: Sequence[str] = OUTPUTS
     ) -> list[Encoded] | None:
         """How the tokenizer reads these texts, if the request asks for that; nothing is truncated.
         `outputs`: what a request may ask for. Raises InputError."""

@@ -101,6 +101,7 @@ def schemas() -> dict[str, dict[str, Any]]:
             end=_WHOLE,
             text={"type": "string"},
         ),
+        "Sparse": _objects(index=_WHOLE, value=_NUMBER),
         "Anything": {"description": "Any JSON; the version's own schema says more, if it has one."},
     }
 
@@ -166,6 +167,21 @@ _REGISTERED = (
             {"label": "PER", "score": 0.99, "start": 0, "end": 12, "text": "Ada Lovelace"},
             {"label": "LOC", "score": 0.99, "start": 25, "end": 31, "text": "London"},
         ],
+    ),
+    Kind(
+        name="sparse",
+        check=check_text,
+        summary="Embed a text into the vocabulary",
+        description=(
+            "Send a bare JSON string; get the indices of the model's vocabulary that have a weight "
+            f"above 0, in rising order. {_TRUNCATED}"
+        ),
+        takes="Text",
+        gives="Sparse",
+        inputs={"A sentence": "Workers take texts in batches."},
+        output=[{"index": 3793, "value": 1.21}, {"index": 14108, "value": 0.87}],
+        difference=comparing.sparse_difference,
+        similarity=comparing.sparse_similarity,
     ),
     Kind(
         name="custom",

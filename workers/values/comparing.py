@@ -90,6 +90,40 @@ def similarity(expected: Any, found: Any) -> float:
     return _cosine(left, right)
 
 
+def sparse_difference(expected: Any, found: Any, tolerance: float) -> str:
+    """As `difference`, of lists of {"index", "value"}; an index that is missing has the value 0."""
+    try:
+        left, right = _weights(expected), _weights(found)
+    except (TypeError, KeyError, ValueError):
+        return difference(expected, found, tolerance)  # says where the form differs
+    for index in sorted(left.keys() | right.keys()):
+        one, other = left.get(index, 0.0), right.get(index, 0.0)
+        if not abs(one - other) <= tolerance:
+            return f"index {index}: {other} instead of {one}, more than {tolerance} apart"
+    return ""
+
+
+def sparse_similarity(expected: Any, found: Any) -> float:
+    """The cosine of two lists of {"index", "value"}; an index that is missing has the value 0. 1.0
+    for two empty lists; 0.0 for anything else."""
+    try:
+        left, right = _weights(expected), _weights(found)
+    except (TypeError, KeyError, ValueError):
+        return 0.0
+    if left == right:
+        return 1.0
+    places = left.keys() | right.keys()
+    return _cosine(
+        _numbers(left.get(place, 0.0) for place in places),
+        _numbers(right.get(place, 0.0) for place in places),
+    )
+
+
+def _weights(answer: Any) -> dict[int, float]:
+    """Raises TypeError, KeyError and ValueError for another form."""
+    return {int(one["index"]): float(one["value"]) for one in answer}
+
+
 def _cosine(left: Numbers, right: Numbers) -> float:
     """Or what `similarity` says of vectors that have none."""
     if left.shape != right.shape or not numpy.isfinite([left, right]).all():

@@ -32,8 +32,9 @@ def embed(body: Any, asker: Asker) -> Answered:
 
 
 def embed_all(body: Any, asker: Asker) -> Answered:
-    """For each text, a vector of each token."""
-    asked = questions.texts(questions.checked(body))
+    """For each text, a vector of each token: hundreds of kilobytes, so that a request has as few
+    texts as a batch."""
+    asked = questions.texts(questions.checked(body), most="VELO_BATCH_MAX")
     predictions = _ask(DENSE, asked, asker, output="token_embeddings")
     return Answered([one.output for one in predictions], predictions)
 

@@ -62,11 +62,11 @@ def flat(body: Any) -> Mapping[str, Any]:
     return {**_nested(given, "parameters"), **present}
 
 
-def texts(body: Mapping[str, Any], *, prompts: bool = True) -> Texts:
-    """Of `inputs`, a string or an array of strings. Raises InvalidInput, EmptyBatch and
-    TooManyInputs."""
+def texts(body: Mapping[str, Any], *, prompts: bool = True, most: str = "VELO_MAX_INPUTS") -> Texts:
+    """Of `inputs`, a string or an array of strings, at most as many as the setting `most` says.
+    Raises InvalidInput, EmptyBatch and TooManyInputs."""
     given = body.get("inputs")
-    many = [given] if isinstance(given, str) else fields.array("inputs", given, TEXTS)
+    many = [given] if isinstance(given, str) else fields.array("inputs", given, TEXTS, most)
     return Texts(many, _numbered("inputs", many), reading(body, prompts=prompts))
 
 

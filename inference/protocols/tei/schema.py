@@ -65,7 +65,8 @@ _EMBED = _request(
     },
     "inputs",
 )
-_EMBED_ALL = _request({"inputs": _TEXTS, "prompt_name": _PROMPT, **_READ}, "inputs")
+_FEW = {"anyOf": [TEXT, list_of(TEXT, settings.VELO_BATCH_MAX)]}
+_EMBED_ALL = _request({"inputs": _FEW, "prompt_name": _PROMPT, **_READ}, "inputs")
 _EMBED_SPARSE = _request({"inputs": _TEXTS, **_READ}, "inputs")
 _SIMILARITY = _request(
     {
@@ -222,7 +223,8 @@ embed = _asking(
 embed_all = _asking(
     "embed_all",
     "Embed each token",
-    "For each text, a vector of each token that the model reads, special tokens included.",
+    f"For each of at most {settings.VELO_BATCH_MAX} texts, a vector of each token that the model "
+    "reads, special tokens included.",
     _EMBED_ALL,
     _TOKEN_VECTORS,
     [asked("One text", _HELLO), answered("Two tokens", [[[0.01, -0.04], [0.02, 0.03]]])],

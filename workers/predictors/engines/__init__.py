@@ -7,12 +7,15 @@ golden texts is nearly the same.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy
 from numpy.typing import NDArray
 
 from workers.predictors.protocol import ModelError
+
+if TYPE_CHECKING:
+    from workers.predictors.reading import Graph  # which imports this
 
 Tokens = NDArray[numpy.int64]  # shape (texts, tokens)
 Outputs = NDArray[numpy.float32]  # shape (texts, …)
@@ -47,6 +50,9 @@ class Engine(Protocol):
 
     def use_threads(self, threads: int) -> None:
         """From now on compute with this many threads."""
+
+    def another(self, graph: "Graph") -> "Engine":
+        """The same library, numbers and threads for another graph of the model."""
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,8 @@ class OpenVINOEngine:
         numbers = dtype if texts is None else f"int8 and {dtype}"
         self.name = f"OpenVINO {openvino.__version__.partition('-')[0]} {numbers} on cpu"
         self.dtype = dtype if texts is None else "int8"
+        self._rest = dtype  # of what isn't int8
         self._graph = _plain(graph) if texts is None else _quantised(graph, texts)
-        self._precision = PRECISIONS[dtype]
         self._threads = 0
         self.use_threads(threads)
 
@@ -63,7 +63,7 @@ class OpenVINOEngine:
             self._graph,
             "CPU",
             {
-                "INFERENCE_PRECISION_HINT": self._precision,
+                "INFERENCE_PRECISION_HINT": PRECISIONS[self._rest],
                 "INFERENCE_NUM_THREADS": threads,
                 "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, all threads at it
                 # Each worker would pin its threads to the same first cores.
@@ -74,6 +74,10 @@ class OpenVINOEngine:
         )
         self._request = compiled.create_infer_request()
         self._threads = threads
+
+    def another(self, graph: Graph) -> "OpenVINOEngine":
+        """A quantised model's too has all its numbers."""
+        return OpenVINOEngine(graph, self._rest, self._threads)
 
 
 def computes_bf16() -> bool:

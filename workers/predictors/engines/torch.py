@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from workers.host import machine
 from workers.predictors.engines import Outputs, Tokens
+from workers.predictors.reading import Graph
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -41,6 +42,24 @@ class Pooled(Computed):
         if self.pooling == "max":
             return hidden.masked_fill(weights == 0, float("-inf")).amax(1)
         return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+
+
+class Hidden(Computed):
+    """An encoder without pooling: to (texts, tokens, hidden)."""
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        states: Tensor = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        return states
+
+
+class Expanded(Computed):
+    """SPLADE: a model that predicts masked tokens, to a weight for every token of the vocabulary,
+    (texts, vocabulary): max over the text's tokens of log(1 + relu(logit)) (arXiv:2109.10086)."""
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        logits = self.model(input_ids=ids, attention_mask=mask).logits.float()
+        weights: Tensor = torch.log1p(torch.relu(logits)) * mask.unsqueeze(-1)
+        return weights.amax(1)
 
 
 class Scored(Computed):
@@ -83,6 +102,9 @@ class TorchEngine:
     def use_threads(self, threads: int) -> None:
         """Of the whole process: torch knows no others."""
         torch.set_num_threads(threads)
+
+    def another(self, graph: Graph) -> "TorchEngine":
+        return TorchEngine(graph.module, self.dtype, str(self._device))
 
 
 def best_device() -> str:
