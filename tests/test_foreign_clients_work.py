@@ -158,7 +158,7 @@ def test_the_snippets_of_the_documentation(
     velo: Stack, tmp_path: Path, number: int, prints: str
 ) -> None:
     language, program = SNIPPET.findall((ROOT / "docs" / "clients.md").read_text())[number]
-    program = program.replace("http://localhost:8877", velo.base)
+    program = program.replace("localhost:8877", velo.base.removeprefix("http://"))
     if language == "javascript" and not HAS_NODE:
         pytest.skip(NO_NODE)
     place = CLIENTS / f"{tmp_path.name}.mjs" if language == "javascript" else tmp_path / "it.py"

@@ -96,8 +96,8 @@ class EmbedPredictor(Encoder):
         return next((name for name in names if name in self.layout.prompts), None)
 
     def predict(self, batch: Sequence[Encoded]) -> Sequence[Vector]:
-        """Vectors of shape (texts, dimensions), float32; for a request that asks for them, those of
-        a text's tokens, (tokens, hidden)."""
+        """Vectors of shape (texts, dimensions), float32; for a request that asks for them, a
+        matrix of its tokens' vectors, (tokens, hidden)."""
         whole = [
             number for number, one in enumerate(batch) if one.parameters.get("output") == UNPOOLED
         ]

@@ -30,7 +30,7 @@ class SparsePredictor(Encoder):
         return self.read(texts(self.kind, inputs), parameters)
 
     def predict(self, batch: Sequence[Encoded]) -> list[list[dict[str, Any]]]:
-        """In several model calls where one would have more than LOGITS."""
+        """In several model calls where a single call would have more than LOGITS."""
         tokens = min(settings.VELO_BATCH_TOKENS, LOGITS // self._tokenizer.get_vocab_size())
         lengths = [one.tokens for one in batch]
         found: dict[int, list[dict[str, Any]]] = {}
