@@ -100,7 +100,7 @@ def _fit_protocols(paths: dict[str, Any], plan: Plan) -> None:
         _fit(body["content"][JSON]["schema"], fitting)
     default = plan.models.get(plan.default or "")
     if default is None or default.kind not in HOSTED:
-        del paths[tei.BASE]
+        del paths[tei.BASE]["post"]
         return
     body = paths[tei.BASE]["post"]["requestBody"] = deepcopy(paths[tei.BASE]["post"]["requestBody"])
     schema = deepcopy(HOSTED[default.kind])

@@ -99,6 +99,17 @@ def test_a_version_may_bring_its_own_schema() -> None:
 
 
 @pytest.mark.usefixtures("redis")
+def test_a_base_address_takes_what_the_default_model_does() -> None:
+    found = schema(model("sentiment", "1", kind="classify", active="1"))
+    assert "top_k" in takes(found, "/")["properties"]["parameters"]["properties"]
+    assert "/embed" not in found["paths"]
+    assert list(schema(model("own", "1", kind="custom", active="1"))["paths"]["/"]) == ["get"]
+    prompted = version("e", "1", facts={"prompts": ["query"]})
+    found = schema(model("e", kind="embed", active="1", versions={"1": prompted}))
+    assert takes(found, "/embed")["properties"]["prompt_name"]["enum"] == ["query", None]
+
+
+@pytest.mark.usefixtures("redis")
 def test_one_version_may_be_of_any_kind() -> None:
     found = schema(model("a", "1", active="1"))
     names = {one["$ref"].rpartition("/")[2] for one in gives(found, PINNED)["anyOf"]}
