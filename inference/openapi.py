@@ -2,6 +2,7 @@
 
 import re
 import threading
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 from urllib.parse import quote
@@ -73,8 +74,9 @@ def describe_models(result: dict[str, Any], request: Any, **kwargs: Any) -> dict
         operation["description"] += f" The default model, {default.name}, answers."
     else:
         _describe(operation, EMBED)
+    known = {model.kind for model in plan.models.values()} or KINDS.keys() - {"sleep"}
     for path in (MODEL, VERSION):
-        _describe_all(paths[path]["post"])
+        _describe_all(paths[path]["post"], [kind for kind in KINDS.values() if kind.name in known])
     if plan.models:
         _fit_protocols(paths, plan)
         _fit_tensors(paths, plan)
@@ -217,9 +219,8 @@ def _describe(operation: dict[str, Any], kind: Kind, model: PlannedModel | None 
     )
 
 
-def _describe_all(operation: dict[str, Any]) -> None:
-    """Of every kind. `anyOf`, since a text is what several of them take."""
-    kinds = [kind for kind in KINDS.values() if kind.name != "sleep"]
+def _describe_all(operation: dict[str, Any], kinds: Sequence[Kind]) -> None:
+    """As a model of any of these kinds. `anyOf`, since a text is what several of them take."""
     takes = dict.fromkeys(kind.takes for kind in kinds)
     gives = dict.fromkeys(kind.gives for kind in kinds)
     _fill(

@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers import BertForSequenceClassification as Bert
 
-from tests.clients.calling import CLIENTS, calls, run
+from tests.clients.calling import CLIENTS, calls, run, surroundings
 from tests.models import headed
 from tests.stack import ROOT, Stack, stack
 from tests.test_the_schema_is_kept import check
@@ -164,7 +164,14 @@ def test_the_snippets_of_the_documentation(
     place = CLIENTS / f"{tmp_path.name}.mjs" if language == "javascript" else tmp_path / "it.py"
     place.write_text(program)
     try:
-        ended = subprocess.run(run(place), capture_output=True, text=True, timeout=120, check=False)
+        ended = subprocess.run(
+            run(place),
+            env=surroundings(),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
     finally:
         place.unlink()
     assert re.fullmatch(prints, ended.stdout.strip()), ended.stdout + ended.stderr

@@ -110,9 +110,11 @@ def test_a_base_address_takes_what_the_default_model_does() -> None:
 
 
 @pytest.mark.usefixtures("redis")
-def test_one_version_may_be_of_any_kind() -> None:
-    found = schema(model("a", "1", active="1"))
-    names = {one["$ref"].rpartition("/")[2] for one in gives(found, PINNED)["anyOf"]}
+def test_one_version_may_be_of_any_kind_that_is_there() -> None:
+    found = schema(model("a", "1", active="1"), model("b", "1", kind="rerank"))
+    assert gives(found, PINNED)["anyOf"] == [component("Embedding"), component("Ranking")]
+    assert takes(found, PINNED)["anyOf"] == [component("Text"), component("QueryAndTexts")]
+    names = {one["$ref"].rpartition("/")[2] for one in gives(schema(), PINNED)["anyOf"]}
     assert names == {kind.gives for kind in KINDS.values()}
 
 

@@ -117,7 +117,7 @@ def test_fewer_tokens(full: Path) -> None:
         ("ner", {"aggregation": "most"}, "one of simple, first"),
         ("sleep", {"ms": -1}, "below 0"),
         ("sleep", {"ms": "1"}, "has to be a number"),
-        ("classfy", {}, "Velo knows embed, sleep, classify, rerank, ner, custom"),
+        ("classfy", {}, "Velo knows embed, sleep, classify, rerank, ner, sparse, custom"),
         ("folder", {}, "Velo knows embed"),
     ],
 )

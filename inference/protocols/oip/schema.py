@@ -255,16 +255,11 @@ def _infer(operation: str, summary: str, *parameters: OpenApiParameter) -> Any:
             f"`score` in the order of `texts`. Up to {settings.VELO_MAX_INPUTS} texts. A blank or "
             "too long text fails the request, and the error names it: `text[17]`. The columns of "
             "`scores` are named in its `parameters.labels`. Tensors may also be raw bytes behind "
-            "the JSON: the extension `binary_tensor_data`."
+            f"the JSON: the extension `binary_tensor_data`. The header `{JSON_LENGTH}` then says "
+            "where the JSON ends, in bytes."
         ),
         parameters=[
             *parameters,
-            OpenApiParameter(
-                JSON_LENGTH,
-                COUNT,
-                OpenApiParameter.HEADER,
-                description="Where the JSON ends, in bytes, if binary tensors follow it.",
-            ),
             TIMEOUT,
             KEY,
             *of_answer(),
