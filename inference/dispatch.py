@@ -59,16 +59,16 @@ class Served:
 
 
 def served(target: Target) -> Served:
-    """The version that answers most such requests. Raises what `Routes.choose` does, NoWorker and
-    QueueAway."""
+    """The version that would answer most such requests now. Raises what `ready` does."""
     with redis_errors():
-        route = routes().likely(target)
-        known = routes().known()
-        workers = live_workers(route.label)
-        if not workers:
-            raise known.nobody(route.label)
-        version = known.plan.version(route.label) if known.plan else None
-        return Served(VersionId.parse(route.label), route.kind, version, workers)
+        route = _answering(target)
+        plan = routes().known().plan
+        return Served(
+            VersionId.parse(route.label),
+            route.kind,
+            plan.version(route.label) if plan else None,
+            live_workers(route.label),
+        )
 
 
 def transform(target: Target, data: Any, seconds: float) -> Prediction:
@@ -252,14 +252,20 @@ def ready(target: Target = DEFAULT) -> int:
     with redis_errors():
         must_be_writable()
         routes().refresh()
-        tried: list[str] = []
-        while True:
-            label = routes().label(target, without=tried)
-            if label in tried:
-                raise routes().known().nobody(label)
-            if live_workers(label):
-                return live_workers()
-            tried.append(label)
+        _answering(target)
+        return live_workers()
+
+
+def _answering(target: Target) -> Route:
+    """Where a request would go now, to a version that live workers serve."""
+    tried: list[str] = []
+    while True:
+        route = routes().likely(target, tried)
+        if route.label in tried:
+            raise routes().known().nobody(route.label)
+        if live_workers(route.label):
+            return route
+        tried.append(route.label)
 
 
 @contextmanager

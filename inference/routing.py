@@ -77,13 +77,13 @@ class Routes:
             self.refresh()  # it may have come a moment ago
             return choose(self.known(), target, self._draw, without)
 
-    def likely(self, target: Target) -> Route:
+    def likely(self, target: Target, without: Collection[str] = frozenset()) -> Route:
         """Where most such requests go. Raises as `choose` does, and draws nothing."""
         try:
-            return choose(self.known(), target, lambda _: MIDDLE)
+            return choose(self.known(), target, lambda _: MIDDLE, without)
         except APIError:
             self.refresh()
-            return choose(self.known(), target, lambda _: MIDDLE)
+            return choose(self.known(), target, lambda _: MIDDLE, without)
 
     def has_another(self, target: Target, without: Collection[str]) -> bool:
         """Whether somebody else could be asked."""
@@ -92,11 +92,6 @@ class Routes:
         except APIError:
             return False
         return bool(self.known().holders.get(route.label))
-
-    def label(self, target: Target, without: Collection[str] = ()) -> str:
-        """Of a version that would answer. Raises as `choose` does, without a fresh look, and draws
-        nothing."""
-        return choose(self.known(), target, lambda _: MIDDLE, without).label
 
     def refresh(self) -> None:
         """See to it that what is known was read after this call. Raises RedisError."""

@@ -14,7 +14,7 @@ from django.conf import settings as configured
 from django.test import Client
 from rq.job import Job
 
-from inference import errors
+from inference import dispatch, errors
 from inference.errors import APIError
 from inference.gate import Gate, Refusal
 from inference.protocols import oip
@@ -524,8 +524,6 @@ def test_time_is_over() -> None:
 
 def test_equal_keys_get_the_same_version(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    from inference import dispatch  # noqa: PLC0415
-
     ask = dispatch.ask
     monkeypatch.setattr(dispatch, "ask", lambda *of: seen.append(of[0]) or ask(*of))
     answered(post(asking("a"), **{"X-Request-Key": "k"}))

@@ -117,7 +117,7 @@ def test_a_long_text_has_no_weight_from_its_padding(folder: Path, exact: Any) ->
         ([], ""),
     ],
 )
-def test_an_answer_of_another_form_is_a_problem(folder: Path, output: Any, problem: str) -> None:
+def test_an_answer_of_another_form_is_a_problem(output: Any, problem: str) -> None:
     given = sparse.SparsePredictor.problem(object(), "text", output)  # type: ignore[arg-type]
     assert problem in given
     assert bool(problem) == bool(given)

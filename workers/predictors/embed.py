@@ -117,7 +117,7 @@ class EmbedPredictor(Encoder):
             self._of_tokens = self.engine.another(graph)
         ids, mask = self.arrays(batch)
         found = self._of_tokens.forward(ids, mask)
-        return [states[there == 1].copy() for states, there in zip(found, mask, strict=True)]
+        return [states[there == 1] for states, there in zip(found, mask, strict=True)]
 
     def use_threads(self, threads: int) -> None:
         """See Predictor."""

@@ -1,21 +1,17 @@
 """The protocol's endpoints: read, ask, answer."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
 
-from django.http import HttpResponse
-from django.http.response import HttpResponseBase
 from drf_spectacular.utils import extend_schema_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from inference import dispatch, headers, timing
+from inference import dispatch
 from inference.choice import Target
-from inference.errors import InvalidJSON
 from inference.protocols import fields
+from inference.protocols.endpoint import Answered, Asker, AskingView
 from inference.protocols.oip import answers, metadata, schema
 from inference.protocols.oip.answers import Output
 from inference.protocols.oip.body import BINARY, JSON_LENGTH, AnyBody, Body, BodyParser
@@ -23,7 +19,6 @@ from inference.protocols.oip.questions import EXAMPLE, Question, question
 from inference.protocols.oip.signatures import signature
 from inference.protocols.rerank import asking
 from inference.protocols.rerank import questions as ranking
-from inference.serializers import check_timeout
 from workers.values.prediction import Prediction
 
 BETWEEN_0_AND_1 = {"raw_scores": False}  # of a text's score, as /v2/rerank gives it
@@ -72,28 +67,22 @@ class VersionReadyView(ModelReadyView):
 
 
 @extend_schema_view(post=schema.infer)
-class InferView(APIView):
+class InferView(AskingView):
     parser_classes = [BodyParser]
     content_negotiation_class = AnyBody
+    example = EXAMPLE
 
-    def post(self, request: Request, model: str, version: str | None = None) -> HttpResponseBase:
-        started = time.perf_counter()
-        if request.stream is None:
-            raise InvalidJSON(f"The body is empty. Expected JSON, for example {EXAMPLE}.")
-        seconds = check_timeout(request.headers.get("X-Request-Timeout"))
-        body = cast(Body, request.data)
-        target = wanted(model, version, request.headers.get("X-Request-Key"))
+    def answer(self, body: Body, asker: Asker) -> Answered:
+        target = wanted(asker.model, asker.version, asker.key)
         kind = dispatch.kind_of(target)
         asked = question(body, signature(kind, target.model))
-        predictions, outputs = ask(asked, replace(target, kinds=frozenset({kind})), kind, seconds)
+        fixed = replace(target, kinds=frozenset({kind}))
+        predictions, outputs = ask(asked, fixed, kind, asker.seconds)
         found, raws = answers.answer(asked, predictions[0].model_version, outputs)
-        content, length = answers.joined(found, raws) if raws else (b"", 0)
-        took = time.perf_counter() - started
-        timing.record(predictions[0], took)
-        said = headers.of_answer(predictions, took)
         if not raws:
-            return Response(found, headers=said)
-        return HttpResponse(content, content_type=BINARY, headers=said | {JSON_LENGTH: str(length)})
+            return Answered(found, predictions)
+        content, length = answers.joined(found, raws)
+        return Answered(content, predictions, {"Content-Type": BINARY, JSON_LENGTH: str(length)})
 
 
 @extend_schema_view(post=schema.version_infer)
@@ -101,7 +90,7 @@ class VersionInferView(InferView):
     """With the version in the address."""
 
 
-def wanted(model: str, version: str | None, key: str | None = None) -> Target:
+def wanted(model: str | None, version: str | None, key: str | None = None) -> Target:
     """By an address: its first part may be "name@version" where no version follows."""
     if version is not None:
         return Target(model, version)
