@@ -17,6 +17,7 @@ class Letters:
     text with "bad", as no real model does on demand."""
 
     spec = predictors.Spec("letters", "1", "custom")
+    kind = "custom"
     dimensions, engine_chosen, call_tokens = 2, "none", 48
     facts: Mapping[str, Any] = MappingProxyType({})
 

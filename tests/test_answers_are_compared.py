@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.values import comparing
 from workers.values.comparing import RANGES, Likeness, difference, similarity
 
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -158,6 +159,26 @@ def test_equal_vectors_are_exactly_alike() -> None:
     for seed in range(20):
         vector = numpy.random.default_rng(seed).normal(size=384).astype(numpy.float32)
         assert similarity(vector, vector.tolist()) == 1.0
+
+
+def test_the_vectors_of_tokens_are_compared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker does this between two batches."""
+    normal = numpy.random.default_rng(1).normal(size=(3, 4))
+    expected, found = normal.astype(numpy.float32).tolist(), normal.astype(numpy.float32)
+    other = found + numpy.float32(0.5)
+    wanted = similarity(expected, other.tolist())
+    assert 0 < wanted < 1
+    # What has another form is still taken apart.
+    assert similarity(expected, found.reshape(4, 3)) == 0.0
+    assert similarity([*expected[:2], [1.0]], found) == 0.0
+    assert similarity([*expected[:2], ["1", "2", "3", "4"]], found) == 0.0
+    monkeypatch.setattr(comparing, "_taken_apart", None)
+    assert similarity(expected, found) == 1.0
+    assert similarity(expected, other) == pytest.approx(wanted)
+    assert similarity(expected, numpy.zeros_like(found)) == 0.0
+    zeros = numpy.zeros((2, 2), numpy.float32)
+    assert similarity(zeros.tolist(), zeros) == 1.0
+    assert similarity(expected, numpy.full_like(found, numpy.nan)) == 0.0
 
 
 @pytest.mark.parametrize(

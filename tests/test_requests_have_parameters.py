@@ -21,6 +21,7 @@ from workers import predictors
 from workers.broker.connection import connection, queue
 from workers.broker.names import QUEUE
 from workers.broker.wire import JSONSerializer
+from workers.metrics.shadowing import Comparisons
 from workers.predictors import InputError, Predictor, protocol
 
 THREADS = 2
@@ -263,6 +264,19 @@ def test_what_nobody_asks_for_is_not_made(folders: dict[str, Path]) -> None:
     assert predictor._of_tokens is made is not None
 
 
+def test_the_stand_in_takes_what_makes_no_difference_to_it() -> None:
+    """So a client that always sends these can try Velo with it."""
+    predictor = predictors.load(protocol.Spec("s", "1", "sleep", options={"ms": 0.0}), THREADS)
+    [plain] = answers(predictor, "one")
+    ignored = {"truncate": False, "truncation_side": "left", "input_type": "query"}
+    for normalize in (True, False):
+        [found] = answers(predictor, "one", normalize=normalize, **ignored)
+        assert (found == plain).all()
+    for name, value in (("prompt_name", "query"), ("output", "tokens")):
+        with pytest.raises(InputError, match=f"{name}: a model of the kind sleep doesn't know it"):
+            predictor.encode(["one"], {name: value})
+
+
 def test_the_tokens_of_a_text_begin_with_its_prompt(folders: dict[str, Path]) -> None:
     predictor = load(folders, "embed")
     parameters = {"output": "tokens", "prompt_name": "query", "add_special_tokens": False}
@@ -324,3 +338,20 @@ def test_what_takes_no_model_call_is_answered_beside_what_takes_one(letters: Let
     work()
     assert answer(alone) == "gh"
     assert letters.batches == [["cd"]]
+
+
+@pytest.mark.usefixtures("redis")
+@pytest.mark.django_db(transaction=True)
+def test_a_shadow_compares_what_takes_no_model_call(
+    letters: Letters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[tuple[str, str, float | None]] = []
+    monkeypatch.setattr(Comparisons, "add", lambda _, *one: noted.append(one))
+    for output in ([97.0, 98.0], [98.0, -97.0]):
+        compare = {"to": "letters@0", "output": output}
+        waiting(QUEUE, "ab", parameters={"output": "tokens"}, compare=compare)
+    worker = work()
+    assert (worker.done, worker.failed) == (2, 0)
+    assert letters.batches == []
+    assert [one[:2] for one in noted] == [("letters@1", "letters@0")] * 2
+    assert [one[2] for one in noted] == pytest.approx([1.0, 0.0])

@@ -132,6 +132,10 @@ def test_answers_are_compared_as_vectors() -> None:
     assert kind.similarity(one, []) == 0.0
     assert kind.similarity([], []) == 1.0
     assert kind.similarity(one, ["x"]) == 0.0
+    tokens = [{"id": 7, "text": "a", "special": False, "start": 0, "stop": 1}]
+    assert kind.similarity(tokens, tokens) == 1.0
+    assert kind.similarity(tokens, [tokens[0] | {"text": "b"}]) == 0.0
+    assert kind.similarity(one, tokens) == 0.0
     assert kind.difference(one, other, 1.0) == ""
     assert kind.difference(one, other, 0.5) == "index 5: 0.0 instead of 1.0, more than 0.5 apart"
     assert kind.difference(one, [{"index": 3, "value": math.nan}], 9.0).startswith("index 3: nan")

@@ -76,6 +76,8 @@ def similarity(expected: Any, found: Any) -> float:
     - One number against one, whose cosine would say nothing but the sign: the smaller divided by
       the larger, 0.5 for 0.1 and 0.2; 0.0 if the signs differ.
     """
+    if (pair := _matrices(expected, found)) is not None:
+        return _cosine(*pair) if (pair[0] != pair[1]).any() else 1.0
     left, right = _vector(expected), _vector(found)
     if left is not None and right is not None:
         return _cosine(left, right)
@@ -105,11 +107,11 @@ def sparse_difference(expected: Any, found: Any, tolerance: float) -> str:
 
 def sparse_similarity(expected: Any, found: Any) -> float:
     """The cosine of two lists of {"index", "value"}; an index that is missing has the value 0. 1.0
-    for two empty lists; 0.0 for anything else."""
+    for two empty lists. Other answers of the kind, such as a text's tokens: as `similarity`."""
     try:
         left, right = _weights(expected), _weights(found)
     except (TypeError, KeyError, ValueError):
-        return 0.0
+        return similarity(expected, found)
     if left == right:
         return 1.0
     places = left.keys() | right.keys()
@@ -138,6 +140,20 @@ def _cosine(left: Numbers, right: Numbers) -> float:
     left, right = left / largest[0], right / largest[1]  # so that no square is too large
     cosine = left @ right / numpy.sqrt((left @ left) * (right @ right))
     return float(numpy.clip(cosine, -1.0, 1.0))
+
+
+def _matrices(expected: Any, found: Any) -> tuple[Numbers, Numbers] | None:
+    """The numbers of an array with several dimensions, and of what is expected, if it has the same
+    shape. Taking apart 256 vectors of 384 numbers, number by number, took 0.23 s."""
+    if not isinstance(found, numpy.ndarray) or found.ndim < 2 or not found.size:
+        return None
+    try:
+        wanted = numpy.array(expected)
+    except ValueError:  # its rows differ in length
+        return None
+    if wanted.shape != found.shape or {wanted.dtype.kind, found.dtype.kind} - set("fiu"):
+        return None
+    return wanted.ravel().astype(numpy.float64), found.ravel().astype(numpy.float64)
 
 
 def _vector(value: Any) -> Numbers | None:
