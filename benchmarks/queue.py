@@ -76,7 +76,7 @@ def measure() -> dict[str, list[dict[str, float]]]:
     from django.conf import settings
     from rq import SimpleWorker
 
-    from inference import dispatch
+    from inference.asking import new_job
     from inference.exchange import Exchange
     from workers import jobs, predictors
     from workers.broker import leases
@@ -117,13 +117,13 @@ def measure() -> dict[str, list[dict[str, float]]]:
         with ThreadPoolExecutor(THREADS) as threads:
             for _ in range(ENQUEUED):
                 # Left there, and not waited for: nobody answers.
-                threads.submit(lambda: shared.ask([dispatch._job(QUEUE, "text", 0.0)]))
+                threads.submit(lambda: shared.ask([new_job(QUEUE, "text", 0.0)]))
         while redis.llen(queued.key) < ENQUEUED:
             time.sleep(0.001)
 
     def our_enqueue() -> None:
         for _ in range(ENQUEUED):
-            enqueue(QUEUE, [dispatch._job(QUEUE, "text", 0.0)])
+            enqueue(QUEUE, [new_job(QUEUE, "text", 0.0)])
 
     def run(what: Callable[[], None], count: int, waiting: int) -> dict[str, float]:
         redis.flushall()

@@ -66,7 +66,7 @@ def kept_bytes() -> list[dict[str, Any]]:
     from rq.job import Job
     from rq.results import Result
 
-    from inference import dispatch
+    from inference.asking import new_job
     from workers.broker import claims, leases
     from workers.broker.connection import connection, queue
     from workers.broker.enqueue import enqueue
@@ -80,7 +80,7 @@ def kept_bytes() -> list[dict[str, Any]]:
         for form in FORMS:
             redis.flushall()
             leases.of_this_process(WORKER, [LABEL]).renew(create=True)
-            jobs = [dispatch._job(LABEL, text, 30.0) for _ in range(JOBS)]
+            jobs = [new_job(LABEL, text, 30.0) for _ in range(JOBS)]
             enqueue(LABEL, jobs, most=JOBS)
             waits = size(Job.key_for(jobs[0].id))
             claimed: list[claims.Claim] = []

@@ -1,19 +1,19 @@
-"""Hands inputs to the workers and waits for the answers; only here and in exchange RQ is known."""
+"""Inputs in, predictions out: what the protocols ask of the workers, and what they are told."""
 
 import logging
 import time
-from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from django.conf import settings
 from redis.exceptions import RedisError, ResponseError
 
 from inference import timing
-from inference.choice import Route, Target, unanswered
+from inference.asking import Asked, Asking, Demand, shown
+from inference.asking import ask as ask_workers
+from inference.choice import Route, Target
 from inference.errors import (
     INPUT_ERRORS,
     APIError,
@@ -22,24 +22,20 @@ from inference.errors import (
     ModelFailed,
     Poisonous,
     QueueAway,
-    QueueFull,
 )
 from inference.exchange import exchange
 from inference.routing import routes
-from inference.waiting import Ended, Lost, Outcome, Refused, Stranded
+from inference.waiting import Ended, Lost
 from workers.broker.connection import must_be_writable
 from workers.broker.enqueue import NewJob, live_workers, withdraw
-from workers.broker.wire import JSONSerializer, unpack
 from workers.catalog.plan import Plan, PlannedVersion
-from workers.predictors import KINDS, NO_PARAMETERS, InputError
+from workers.predictors import NO_PARAMETERS
 from workers.values.prediction import Prediction
 from workers.values.version_id import VersionId
 
 log = logging.getLogger(__name__)
 
-DESCRIBED_CHARS = 80  # of the input, in the admin's list of jobs
 DEFAULT = Target()  # the default model
-TRIES = 3  # versions that are asked for one request, while no worker serves the versions before
 
 
 def kind_of(target: Target) -> str:
@@ -97,127 +93,54 @@ def ask(
     """
     with redis_errors():
         names = names or [f"input[{number}]" for number in range(len(inputs))]
-        asking = _ask(target, inputs, time.monotonic() + seconds, names, parameters)
+        until = time.monotonic() + seconds
+        demand = Demand(inputs, names, parameters, until)
+        asking = ask_workers(target, demand)
         try:
             _drop(asking)
-            predictions = _predictions(asking, seconds, names)
+            predictions = _predictions(asking, demand, seconds)
         except (DeadlinePassed, ModelFailed, Poisonous):
             timing.record_failure(asking.route.label)
             raise
     if asking.route.shadow:
-        for job, prediction in zip(asking.jobs, predictions, strict=True):
-            exchange().send(_copy(asking.route.shadow, job, prediction))
+        for data, prediction in zip(inputs, predictions, strict=True):
+            exchange().send(_copy(asking.route.shadow, data, parameters, prediction))
     return predictions
 
 
-@dataclass(frozen=True)
-class Asking:
-    """The version that was asked, and what came of each input."""
-
-    route: Route
-    jobs: list[NewJob]
-    outcomes: list[Ended | Lost | None]
-
-
-def _ask(
-    target: Target,
-    inputs: Sequence[Any],
-    until: float,
-    names: Sequence[str],
-    parameters: Mapping[str, Any],
-) -> Asking:
-    """Ask one version; ask another version if no worker serves the first any more."""
-    without: frozenset[str] = frozenset()
-    crashes = [0] * len(inputs)
-    for _ in range(TRIES):
-        route = routes().choose(target, without)
-        without |= {route.label}
-        elsewhere = None if route.pinned else partial(routes().has_another, target, without)
-        _check(route, inputs, names)
-        left = until - time.monotonic()
-        jobs = [
-            _job(route.label, data, left, crashed, parameters)
-            for data, crashed in zip(inputs, crashes, strict=True)
-        ]
-        outcomes = exchange().ask(jobs, elsewhere)
-        unserved = next((one for one in outcomes if isinstance(one, Refused | Stranded)), None)
-        if unserved is None:
-            return Asking(route, jobs, cast(list[Ended | Lost | None], outcomes))
-        if isinstance(unserved, Refused) and unserved.load.workers:
-            raise _full(unserved.load.waiting, len(inputs))
-        if isinstance(unserved, Stranded):
-            crashes = _withdrawn(jobs, outcomes)
-        routes().refresh()
-        if route.pinned:
-            raise unanswered(routes().known(), route.label)
-    raise routes().known().nobody(route.label)
-
-
-def _full(waiting: int, more: int) -> QueueFull:
-    again = f"Try again in {QueueFull.retry_after} s, or add workers."
-    if more == 1:
-        return QueueFull(f"{waiting} inputs wait already, and no more may. {again}")
-    return QueueFull(
-        f"{waiting} inputs wait already; with {more} more they would be over the limit of "
-        f"{settings.VELO_MAX_QUEUE}. {again}"
-    )
-
-
-def _withdrawn(jobs: Sequence[NewJob], outcomes: Sequence[Outcome | None]) -> list[int]:
-    """Withdraw the jobs that are to be asked elsewhere; returns in how many crashes each was."""
-    withdrawn = withdraw(jobs)
-    return [
-        outcome.crashes if isinstance(outcome, Stranded) else found or 0
-        for outcome, found in zip(outcomes, withdrawn, strict=True)
-    ]
-
-
-def _check(route: Route, inputs: Sequence[Any], names: Sequence[str]) -> None:
-    """By the version's kind and schema. Raises InvalidInput, NotAString, BlankInput and
-    InputTooLong."""
-    check = KINDS[route.kind].check
-    for number, data in enumerate(inputs):
-        try:
-            check(data, route.schema)
-        except InputError as error:
-            refused = INPUT_ERRORS[error.code](str(error))
-            raise _named(refused, number, names) from None
-
-
-def _named(error: APIError, number: int, names: Sequence[str]) -> APIError:
-    """Of the input with this number, if there are several."""
-    if len(names) == 1:
-        return error
-    name = names[number]
-    return type(error)(f"{name}: {error.detail}", param=name, **error.extra)
-
-
-def _predictions(asking: Asking, seconds: float, names: Sequence[str]) -> list[Prediction]:
+def _predictions(asking: Asking, demand: Demand, seconds: float) -> list[Prediction]:
     """Raises JobLost, Poisonous, ModelFailed and DeadlinePassed."""
-    count = len(asking.jobs)
-    for number, (job, outcome) in enumerate(zip(asking.jobs, asking.outcomes, strict=True)):
-        if outcome is not None and (failure := _failure(job.id, outcome)):
-            raise _named(failure, number, names)
-    ended = [outcome for outcome in asking.outcomes if isinstance(outcome, Ended)]
-    if len(ended) < count:
-        what = "The job was dropped." if count == 1 else f"{count - len(ended)} jobs were dropped."
+    answers: dict[int, Mapping[str, Any]] = {}
+    dropped = 0
+    for one in asking.asked:
+        if one.answers is not None:
+            answers |= zip(one.positions, one.answers, strict=True)
+        elif isinstance(one.outcome, Ended | Lost) and (failure := _failure(one)):
+            alone = len(one.positions) == 1
+            raise demand.named(failure, one.positions[0]) if alone else failure
+        else:
+            dropped += 1
+    if dropped:
+        alone = len(demand.inputs) == 1
+        what = "The job was dropped." if alone else f"{dropped} jobs were dropped."
         raise DeadlinePassed(
             f"No answer within {seconds:g} s. {what} "
             "Try again when fewer requests wait, or add workers."
         )
-    values = [unpack(b64decode(one.fields[b"return_value"])) for one in ended]
+    values = [answers[position] for position in range(len(demand.inputs))]
     for number, value in enumerate(values):
         if refused := value.get("refused"):
             error = INPUT_ERRORS[refused["code"]](refused["message"])
-            raise _named(error, number, names)
+            raise demand.named(error, number)
     return [Prediction(**value) for value in values]
 
 
-def _failure(job_id: str, outcome: Ended | Lost) -> APIError | None:
-    """JobLost, Poisonous or ModelFailed; None if it succeeded."""
+def _failure(asked: Asked) -> APIError | None:
+    """JobLost, Poisonous or ModelFailed; None if it may have had no time to succeed."""
+    job_id, outcome = asked.job.id, asked.outcome
     if isinstance(outcome, Lost):
         return JobLost()  # without the id of a job that can be found nowhere
-    if outcome.succeeded:
+    if asked.is_asked_apart or not isinstance(outcome, Ended):
         return None
     if crashes := outcome.fields.get(b"crashes"):
         return Poisonous(
@@ -284,37 +207,19 @@ def redis_errors() -> Iterator[None]:
         raise QueueAway from error
 
 
-def _job(
-    label: str,
-    data: Any,
-    seconds: float,
-    crashes: int = 0,
-    parameters: Mapping[str, Any] = NO_PARAMETERS,
-) -> NewJob:
-    described = f"infer: {_shown(data)}"
-    return NewJob(label, data, described, seconds, crashes=crashes, parameters=parameters)
-
-
-def _copy(shadow: str, job: NewJob, prediction: Prediction) -> NewJob:
+def _copy(shadow: str, data: Any, parameters: Mapping[str, Any], prediction: Prediction) -> NewJob:
     return NewJob(
         shadow,
-        job.input,
-        f"shadow: {_shown(job.input)}",
+        data,
+        f"shadow: {shown(data)}",
         settings.VELO_REQUEST_TIMEOUT,
         compare={"to": prediction.model_version, "output": prediction.output},
-        parameters=job.parameters,
+        parameters=parameters,
     )
-
-
-def _shown(data: Any) -> str:
-    text = data if isinstance(data, str) else JSONSerializer.dumps(data).decode()
-    return text if len(text) <= DESCRIBED_CHARS else text[:DESCRIBED_CHARS] + "…"
 
 
 def _drop(asking: Asking) -> None:
     """The jobs of which nothing is known, when nobody waits for them any more."""
-    open_ = [
-        job for job, outcome in zip(asking.jobs, asking.outcomes, strict=True) if outcome is None
-    ]
+    open_ = [one.job for one in asking.asked if one.outcome is None]
     if open_ and None in (dropped := withdraw(open_)):
         log.info("%d jobs passed their deadline while they ran", dropped.count(None))

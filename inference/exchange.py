@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from enum import IntEnum
 from functools import cache, partial
 from itertools import chain
 from queue import Empty, SimpleQueue
@@ -30,7 +31,7 @@ from inference.waiting import Call, Ended, Lost, Outcome, Refused, Request, Stra
 from workers.broker.clock import clock
 from workers.broker.collected import Collected
 from workers.broker.connection import connection
-from workers.broker.enqueue import ENQUEUE_AT_MOST, NewJob, enqueue, withdraw
+from workers.broker.enqueue import ENQUEUE_AT_MOST, READMIT, NewJob, enqueue, withdraw
 from workers.broker.names import leases_key
 from workers.broker.wire import RETRIED
 
@@ -40,6 +41,17 @@ WATCH = 1000  # milliseconds that one look at the results lasts at most
 MISS = 1.0  # seconds between two looks whether Redis still has the jobs, and workers for them
 COPIES = 64  # shadows' copies that may wait for one version; further copies are dropped
 RETRY = 0.2  # seconds between two tries to reach a Redis that is away
+
+
+class Turn(IntEnum):
+    """Of jobs that are left at the same time."""
+
+    READMITTED = 0
+    WAITED_FOR = 1
+    COPY = 2
+
+
+ROOM = {Turn.READMITTED: READMIT, Turn.WAITED_FOR: None, Turn.COPY: COPIES}  # see `enqueue`
 
 
 class Exchange:
@@ -73,7 +85,9 @@ class Exchange:
         None where that isn't known then, or after the first one's `seconds`: such jobs may still be
         waiting.
 
-        The jobs are of one queue, and are let in together or not at all: then all are Refused.
+        The jobs are of one queue, and are let in together or not at all: then all are Refused. They
+        wait in the order in which they are given; jobs with inputs that were let in before are let
+        in at the front whatever waits, also while nobody is alive.
         `elsewhere`, if the answers may come from another version: whether there is one to ask, when
         nobody serves this one any more.
 
@@ -89,7 +103,7 @@ class Exchange:
             self._end(request.calls, self._refusal)
         try:
             with client().telling(partial(self._end, request.calls, ClientGone())):
-                self._left.put(sorted(request.calls, key=_length))
+                self._left.put(request.calls)
                 return request.wait()
         except ClientGone:
             withdraw(jobs)
@@ -124,13 +138,12 @@ class Exchange:
         while not self._closed and (first := self._left.get()):
             left = [first, *self._all_left(ENQUEUE_AT_MOST - len(first))]
             left = [calls for calls in left if self._is_wanted(calls)]
-            by_queue: dict[tuple[bool, str], list[list[Call]]] = {}
+            by_queue: dict[tuple[Turn, str], list[list[Call]]] = {}
             for calls in left:
-                by_queue.setdefault((calls[0].is_copy, calls[0].job.queue), []).append(calls)
-            # Jobs with a waiting caller go first.
+                by_queue.setdefault((_turn(calls[0]), calls[0].job.queue), []).append(calls)
             for key in sorted(by_queue):
                 try:
-                    self._enqueue_in(key[1], by_queue[key], COPIES if key[0] else None)
+                    self._enqueue_in(key[1], by_queue[key], ROOM[key[0]])
                 except Exception as error:  # noqa: BLE001 - the thread must live on
                     if isinstance(error, RedisError):
                         self._fail(chain(*chain(*by_queue.values())), error)
@@ -261,7 +274,8 @@ class Exchange:
             return
         log.warning("job %s is lost; enqueueing it again", call.job.id)
         call.enqueued, call.again, call.seen = False, True, "0-0"
-        call.job = replace(call.job, seconds=max(0.0, call.request.until - time.monotonic()))
+        left = max(0.0, call.request.until - time.monotonic())
+        call.job = replace(call.job, seconds=left, readmitted=True)
         self._left.put([call])
 
     def _give_back(self, request: Request, calls: Sequence[Call]) -> None:
@@ -296,10 +310,10 @@ class Exchange:
         return waited
 
 
-def _length(call: Call) -> int:
-    """Jobs of about the same length, next to each other in the queue, make batches with little
-    padding."""
-    return len(call.job.input) if isinstance(call.job.input, str) else 0
+def _turn(call: Call) -> Turn:
+    if call.is_copy:
+        return Turn.COPY
+    return Turn.READMITTED if call.job.readmitted else Turn.WAITED_FOR
 
 
 @cache

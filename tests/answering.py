@@ -13,7 +13,7 @@ from inference.routing import routes
 from tests.jobs import register
 from workers.broker import leases
 from workers.broker.connection import connection, queue
-from workers.broker.wire import JSONSerializer, pack
+from workers.broker.wire import JSONSerializer, apart, pack, together
 from workers.catalog import plan
 from workers.catalog.plan import Plan, PlannedModel, PlannedVersion
 from workers.values.prediction import Prediction
@@ -112,22 +112,31 @@ def answering(
     got: list[tuple[str, list[Any]]] = []
     over = threading.Event()
 
+    def to_input(label: str, data: Any, parameters: Any) -> dict[str, Any]:
+        value = by_parameters(label, data, parameters) if by_parameters else answer(label, data)
+        if isinstance(value, Refused):
+            return {"refused": asdict(value)}
+        return asdict(prediction(value, label))
+
+    def to_job(label: str, job: Job) -> dict[str, Any]:
+        parameters = job.kwargs.get("parameters", {})
+        if not job.kwargs.get("several"):
+            return to_input(label, job.args[0], parameters)
+        answers = [to_input(label, data, parameters) for data in job.args[0]]
+        if any("refused" in one for one in answers):
+            return apart(crashes=0)
+        return together(answers)
+
     def work() -> None:
         while not over.is_set():
             for label in labels:
                 while job_id := connection().lpop(queue(label).key):
                     found = arguments(job_id.decode())
                     got.append((label, found))
-                    if by_parameters:
-                        job = Job.fetch(job_id.decode(), connection(), JSONSerializer)
-                        value = by_parameters(label, found[0], job.kwargs.get("parameters", {}))
-                    else:
-                        value = answer(label, found[0])
-                    if isinstance(value, Refused):
-                        value = {"refused": asdict(value)}
-                    else:
-                        value = asdict(prediction(value, label))
+                    job = Job.fetch(job_id.decode(), connection(), JSONSerializer)
+                    value = to_job(label, job)
                     write(job_id.decode(), value, serializer=serializer)
+                    connection().lrem(queue(label).key, 0, job_id)  # once for each input
             over.wait(0.002)
 
     thread = threading.Thread(target=work)

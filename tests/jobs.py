@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from rq.job import Job
 
-from inference import dispatch
+from inference.asking import new_job
 from workers.broker import claims, leases
 from workers.broker import enqueue as broker
 from workers.broker.claims import Claim
@@ -56,7 +56,7 @@ def waiting(label: str, data: Any = "text", **fields: Any) -> str:
 
 def enqueue(text: str) -> Job:
     """What a web process lets in while somebody is alive."""
-    job = dispatch._job(QUEUE, text, settings.VELO_REQUEST_TIMEOUT)
+    job = new_job(QUEUE, text, settings.VELO_REQUEST_TIMEOUT)
     with admitted():
         assert broker.enqueue(QUEUE, [job]).admitted
     return Job.fetch(job.id, connection(), JSONSerializer)

@@ -11,6 +11,7 @@ import pytest
 from rq.results import Result
 
 from inference import dispatch, timing
+from inference.bundles import AT_MOST
 from inference.choice import Target
 from inference.dispatch import ask
 from inference.errors import (
@@ -85,7 +86,7 @@ def test_inputs_of_about_the_same_length_wait_beside_each_other() -> None:
     inputs = ["four", "a", "five.", "no", "b", "six..."]
     with answering(["a@1"], lambda label, data: data) as got:
         found = ask(A, inputs, SECONDS)
-    taken = [data for _, [data] in got]
+    taken = [text for _, [texts] in got for text in texts]
     assert sorted(taken) == sorted(inputs)
     assert [len(text) for text in taken] in (
         sorted(map(len, inputs)),
@@ -104,7 +105,7 @@ def test_they_are_enqueued_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inference.exchange.enqueue", counted)
     with answering(["a@1"]):
         ask(A, ["text"] * 600, SECONDS)
-    assert steps == [[600]]
+    assert steps == [[-(-600 // AT_MOST)]]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_a_bad_input_fails_its_request_and_is_named(
 def test_one_that_fails_fails_the_request_and_what_waits_is_dropped(
     thread: ThreadPoolExecutor, failed: list[str]
 ) -> None:
-    request, ids = job_ids(thread, ["0", "1", "2", "3"])
+    request, ids = job_ids(thread, ["0", "1", "2"])
     write(ids[0], {"output": 0})
     write(ids[2], None, Result.Type.FAILED)
     with pytest.raises(ModelFailed) as raised:

@@ -14,6 +14,7 @@ from rq.job import Job
 from rq.results import Result
 
 from inference import dispatch
+from inference.asking import new_job
 from inference.choice import Target
 from inference.codecs import rendered
 from tests.answering import Packing, answering, arguments, model, plan_of, publish, waiting
@@ -192,7 +193,7 @@ def kept(text: str) -> tuple[int, int]:
     many = 100  # so that a list of jobs counts as a part of a long one
     claimed = []
     for number in range(many):
-        job = dispatch._job(label, text, 30)
+        job = new_job(label, text, 30)
         live(worker, label)
         assert broker.enqueue(label, [job]).admitted
         if not number:

@@ -11,7 +11,8 @@ from redis.exceptions import RedisError
 from rq.job import Job
 from rq.results import Result
 
-from inference import dispatch, exchange
+from inference import exchange
+from inference.asking import new_job
 from inference.exchange import Exchange
 from inference.waiting import Ended, Lost, Refused, Stranded
 from tests import answering
@@ -53,7 +54,7 @@ def asked(shared: Exchange) -> Iterator[Callable[[NewJob], Future[Any]]]:
 
 
 def jobs(count: int, label: str = LABEL) -> list[NewJob]:
-    return [dispatch._job(label, f"text {number}", SECONDS) for number in range(count)]
+    return [new_job(label, f"text {number}", SECONDS) for number in range(count)]
 
 
 def test_each_caller_gets_the_result_of_its_own_job(asked: Any) -> None:
@@ -214,7 +215,7 @@ def test_who_finds_no_room_is_told(asked: Any, settings: Any) -> None:
 
 def test_who_gives_up_leaves_nothing_behind(shared: Exchange) -> None:
     live("a test", LABEL)
-    assert ask_one(shared, dispatch._job(LABEL, "text", 0.01)) is None
+    assert ask_one(shared, new_job(LABEL, "text", 0.01)) is None
     assert not shared._open
     [job] = jobs(1)
     with ThreadPoolExecutor(1) as thread:

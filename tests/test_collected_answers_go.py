@@ -9,7 +9,7 @@ import pytest
 from rq.job import Job
 from rq.results import Result
 
-from inference import dispatch
+from inference.asking import new_job
 from inference.exchange import Exchange
 from inference.waiting import Ended, Request
 from tests.answering import waiting
@@ -71,9 +71,9 @@ def is_kept(job: NewJob) -> bool:
 
 def test_what_a_caller_has_collected_goes_soon_and_what_nobody_has_stays(shared: Exchange) -> None:
     live("w", LABEL)
-    abandoned = dispatch._job(LABEL, "abandoned", 0.01)
+    abandoned = new_job(LABEL, "abandoned", 0.01)
     assert shared.ask([abandoned]) == [None]
-    several = [dispatch._job(LABEL, f"text {number}", SECONDS) for number in range(3)]
+    several = [new_job(LABEL, f"text {number}", SECONDS) for number in range(3)]
     with ThreadPoolExecutor(1) as thread:
         answer = thread.submit(shared.ask, several)
         eventually(lambda: len(waiting(LABEL)) == 4)
@@ -89,7 +89,7 @@ def test_only_a_success_is_collected(
 ) -> None:
     added: list[Any] = []
     monkeypatch.setattr(shared._collected, "add", added.append)
-    [call] = Request([dispatch._job(LABEL, "text", SECONDS)]).calls
+    [call] = Request([new_job(LABEL, "text", SECONDS)]).calls
     shared._open[call.job.id] = call
     shared._read(call, [(b"1-0", {b"type": str(kind.value).encode()})])
     assert added == ([call.job] if kind is Result.Type.SUCCESSFUL else [])
@@ -100,7 +100,7 @@ def test_an_answer_whose_caller_has_left_is_not_collected(
 ) -> None:
     added: list[Any] = []
     monkeypatch.setattr(shared._collected, "add", added.append)
-    [call] = Request([dispatch._job(LABEL, "text", SECONDS)]).calls
+    [call] = Request([new_job(LABEL, "text", SECONDS)]).calls
     shared._read(call, [(b"1-0", {b"type": b"1"})])
     assert added == []
 

@@ -23,7 +23,7 @@ from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry
 from rq.serializers import DefaultSerializer
 
-from inference import dispatch
+from inference.asking import new_job
 from inference.exchange import Exchange
 from inference.waiting import Ended
 from tests.answering import lose, model, plan_of, publish, waiting
@@ -95,7 +95,7 @@ def test_a_lost_worker_does_not_count() -> None:
 @pytest.mark.usefixtures("a_worker_that_never_comes")
 def test_a_full_queue_is_429_at_once(settings: Any) -> None:
     settings.VELO_MAX_QUEUE = 3
-    broker.enqueue(LABEL, [dispatch._job(LABEL, "waits", 30) for _ in range(3)])
+    broker.enqueue(LABEL, [new_job(LABEL, "waits", 30) for _ in range(3)])
     answer = post()
     assert answer.status_code == 429
     assert answer.json()["code"] == "queue_full"

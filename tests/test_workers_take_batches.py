@@ -151,7 +151,7 @@ def test_queues_are_drained_in_order_of_priority(model: Letters) -> None:
     for name, text in (("low", "c"), ("high", "a"), ("low", "d"), ("high", "b")):
         queue(name).enqueue_call(jobs.INFER, args=(text,))
     claimed = claim("w", "high", "low", limit=3)
-    assert [one.question().input for one in claimed] == ["a", "b", "c"]
+    assert [one.questions()[0].input for one in claimed] == ["a", "b", "c"]
 
 
 def test_an_expired_job_is_skipped(model: Letters) -> None:

@@ -1,5 +1,6 @@
 """Whatever kills a worker, every request that was accepted is answered, and rightly."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 from redis import Redis
 
 from tests.faults.load import RIGHT, SLOW, Load
-from tests.stack import Stack, stack
+from tests.stack import Answer, Stack, stack
 from tests.test_workers import rows, start_worker
 from tests.waiting import eventually
 
@@ -37,6 +38,12 @@ def goes_on(load: Load, more: int = 100) -> None:
     """Until so many more have been answered rightly."""
     before = load.right()
     eventually(lambda: load.right() >= before + more)
+
+
+def embed(velo: Stack, texts: list[str]) -> Answer:
+    """A request with many inputs."""
+    body = json.dumps({"input": texts}).encode()
+    return velo.request("POST", "/v1/embeddings", body, {"Content-Type": "application/json"})
 
 
 def test_a_killed_worker_costs_no_answer(velo: Stack) -> None:
@@ -136,6 +143,29 @@ def test_a_text_that_breaks_the_model_is_the_only_one_that_fails(
     assert kept.stdout.split()[0] == "failed", kept.stderr
     if said == "poisonous":
         assert kept.stdout.count("\n20") == 2, kept.stdout  # a line for each crash
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("hang in C", "poisonous"), ("kill", "poisonous"), ("raise", "model_failed")]
+)
+def test_a_text_that_breaks_the_model_is_named_among_the_texts_of_its_request(
+    velo: Stack, text: str, said: str
+) -> None:
+    """They share jobs; only what is to blame fails, and the worker's other requests don't."""
+    texts = [f"text {number}" for number in range(40)]
+    with Load(velo) as load, ThreadPoolExecutor(2) as threads:
+        goes_on(load)
+        broken = [*texts[:17], f"{text}: it does", *texts[17:]]
+        whole = threads.submit(embed, velo, texts)
+        told = threads.submit(embed, velo, broken).result(60)
+        assert whole.result(60).status == 200
+        eventually(lambda: workers(velo) == 2)
+        goes_on(load)
+    assert told.status == 500
+    assert told.json["error"]["code"] == said
+    assert told.json["error"]["message"].startswith("input[17]: ")
+    assert len(whole.result().json["data"]) == 40
+    assert set(load.outcomes) == {RIGHT}
 
 
 HISTORY = """

@@ -46,6 +46,7 @@ class Claim:
     enqueued: bytes  # when, as RQ writes it
     plain: bool  # nothing in it needs more than claim and finish do
     suspect: bool  # it was in flight when a worker died, and runs alone
+    inputs: int  # that it has
     started_at: datetime
 
     @property
@@ -64,19 +65,23 @@ class Claim:
         of an older version, and a job that RQ's own tools have made, don't."""
         return bool(self.meta.get("f4"))
 
-    def question(self) -> "Question | None":
-        """What a model is asked; None for any other job, which is RQ's to run."""
+    def questions(self) -> "list[Question]":
+        """What a model is asked, input by input; empty for any other job, which is RQ's to run."""
         if not self.plain:
-            return None
+            return []
         try:
             function, _, args, kwargs = orjson.loads(zlib.decompress(self.data))
         except (ValueError, TypeError, zlib.error):
-            return None
+            return []
         if function != INFER or not isinstance(args, list) or len(args) not in (1, 2):
-            return None
-        if not isinstance(kwargs, dict) or kwargs.keys() - {"parameters"}:
-            return None
-        return Question(self, *args, **kwargs)
+            return []
+        if not isinstance(kwargs, dict) or kwargs.keys() - {"parameters", "several"}:
+            return []
+        if not kwargs.pop("several", False):
+            return [Question(self, *args, **kwargs)]
+        if len(args) != 1 or not isinstance(args[0], list):
+            return []
+        return [Question(self, given, place=place, **kwargs) for place, given in enumerate(args[0])]
 
     def execution(self, connection: Redis, worker: str) -> Execution:
         """The same, as RQ's own methods take it."""
@@ -93,6 +98,7 @@ class Question:
     input: Any  # JSON
     compare: Any = None  # of a shadow's copy; see NewJob
     parameters: Mapping[str, Any] = field(default_factory=dict)  # see NewJob
+    place: int = 0  # among the inputs of its job
 
 
 @dataclass(frozen=True)
@@ -102,12 +108,20 @@ class Answer:
     claim: Claim
     value: Any
     ttl: int  # seconds it is kept; negative: for ever
+    inputs: int = 1  # that it answers
 
 
 def claim(
-    connection: Redis, worker: str, queues: Sequence[Queue], limit: int, suspects: bool = True
+    connection: Redis,
+    worker: str,
+    queues: Sequence[Queue],
+    limit: int,
+    suspects: bool = True,
+    *,
+    extra: int = 0,
 ) -> list[Claim]:
-    """Up to `limit` jobs that wait in `queues`, the first queue first. One round trip.
+    """Jobs that wait in `queues`, the first queue first, until they have `limit` inputs; the last
+    job may have more. One round trip. `extra`: inputs in hand beyond one for each job in hand.
 
     Interactive jobs first; background jobs only if no interactive job waits. Heavy jobs wait
     behind each other: see HEAVY_AT_MOST. A suspect is claimed alone; without `suspects` it stays
@@ -119,7 +133,7 @@ def claim(
         keys=[leases_key(EVERYBODY), *(queue.key for queue in queues)],
         args=[
             *(RQ_KEY_PREFIX, worker, utcformat(started), started.timestamp(), limit, int(suspects)),
-            HEAVY_AT_MOST,
+            *(HEAVY_AT_MOST, extra),
             # One random number for all: it is the call to the system that takes time.
             *(f"{unique}{number:04x}" for number in range(limit)),
         ],
@@ -135,7 +149,7 @@ def claim(
 def _claimed(job: Sequence[Any], started: datetime) -> Claim:
     """As claim.lua returns it."""
     job_id, execution_id, queue, data, meta, timeout, result_ttl, enqueued, *flags = job
-    plain, suspect = map(bool, flags)
+    plain, suspect, inputs = flags
     return Claim(
         job_id=job_id.decode(),
         execution_id=execution_id.decode(),
@@ -145,8 +159,9 @@ def _claimed(job: Sequence[Any], started: datetime) -> Claim:
         timeout=timeout,
         result_ttl=result_ttl,
         enqueued=enqueued,
-        plain=plain,
-        suspect=suspect,
+        plain=bool(plain),
+        suspect=bool(suspect),
+        inputs=inputs,
         started_at=started,
     )
 
@@ -170,7 +185,7 @@ def finish(connection: Redis, worker: str, answers: Sequence[Answer], seconds: f
 def put_back(connection: Redis, worker: str, executions: Sequence[str]) -> int:
     """Put jobs that weren't begun back at the front of their queues, as they were; returns how many
     were. `executions`: "job id:execution id"."""
-    args: list[Any] = [RQ_KEY_PREFIX, worker, 0, utcformat(now()), "", "", ""]
+    args: list[Any] = [RQ_KEY_PREFIX, worker, 0, utcformat(now()), "", "", "", "", ""]
     for execution in executions:
         args += (execution, "", "")
     outcome = script("put_back")(args=args, client=connection)

@@ -25,6 +25,7 @@ from workers.jobs import INFER
 
 PROMOTE_AT_MOST = 1000
 ENQUEUE_AT_MOST = 256  # in one step, unless a single group has more
+READMIT = -1
 HEAVY = 20_000  # bytes of a job; claims.HEAVY_AT_MOST bounds how many a worker takes at a time
 
 
@@ -55,7 +56,7 @@ class NewJob:
     """An input for a model, on its way into the queue of the version that must answer it."""
 
     queue: str  # "name@version"
-    input: Any  # JSON
+    input: Any  # JSON; where the job has `several`, a list of inputs
     description: str  # in the admin's list of jobs
     seconds: float  # for which somebody waits
     # Of a shadow's copy: {"to": the version that answered, "output": what it answered}.
@@ -66,7 +67,16 @@ class NewJob:
     lifetime: float | None = None
     lane: Lane = Lane.INTERACTIVE
     parameters: Mapping[str, Any] = field(default_factory=dict)  # of the request; see predictors
+    # It has several inputs, whose answers come together; see wire.py for how, and for the answer
+    # that says that each must be asked in a job of its own.
+    several: bool = False
+    readmitted: bool = False  # its input was let in before, in another job
     id: str = field(default_factory=lambda: str(uuid4()))
+
+    @property
+    def inputs(self) -> int:
+        """How many it has."""
+        return len(self.input) if self.several else 1
 
 
 def enqueue(
@@ -77,11 +87,13 @@ def enqueue(
     groups: Sequence[int] | None = None,
 ) -> Load:
     """Enqueue jobs of one lane of the queue `name`, as many of them as there is room for below
-    `most` or else VELO_MAX_QUEUE, in order; no job if no live worker serves the queue.
+    `most` inputs or else VELO_MAX_QUEUE, in order; no job if no live worker serves the queue.
+    Where `most` is READMIT, they were let in before: all are let in, at the front of the queue,
+    also while no worker is alive.
 
     `groups`: sizes of groups of jobs, in the order of `jobs`; without it each job is a group. A
-    group is let in whole or not at all. A group larger than the limit is let in if nothing
-    waits, so that each request can be answered by an idle server.
+    group is let in whole or not at all. A group with more inputs than the limit is let in if
+    nothing waits, so that each request can be answered by an idle server.
 
     One round trip and one step in Redis, whatever their number. `bell`: a stream that gets an
     entry and so wakes its readers. The fields are the fields that RQ's `enqueue_call` writes,
@@ -109,12 +121,13 @@ def enqueue(
     sizes = chain.from_iterable((size, *repeat(0, size - 1)) for size in groups or repeat(1))
     for job, size in zip(jobs, sizes, strict=False):
         arguments = [job.input] if job.compare is None else [job.input, job.compare]
-        data = JSONSerializer.dumps(
-            [INFER, None, arguments, {"parameters": job.parameters} if job.parameters else {}]
-        )
+        named: dict[str, Any] = {"parameters": job.parameters} if job.parameters else {}
+        if job.several:
+            named["several"] = True
+        data = JSONSerializer.dumps([INFER, None, arguments, named])
         lifetime = settings.VELO_REQUEST_TIMEOUT if job.lifetime is None else job.lifetime
         args += (job.id, zlib.compress(data), job.description, job.seconds, job.crashes)
-        args += (math.ceil(lifetime), len(data) if len(data) > HEAVY else 0, size)
+        args += (math.ceil(lifetime), len(data) if len(data) > HEAVY else 0, job.inputs, size)
     waiting, workers, admitted, time_now = script("enqueue")(
         keys=[lane_key(name, lane), leases_key(name), *([bell] if bell else [])],
         args=args,

@@ -126,7 +126,7 @@ def _counted(place: Place, answers: Any) -> int:
 
 def listed(queue: str, place: Place, first: int, most: int) -> list[str]:
     """Ids of up to `most` jobs from the position `first` on: waiting jobs in the order in which
-    they are done, ended jobs the latest first."""
+    they are done, ended jobs the latest first. A waiting job has as many positions as inputs."""
     redis, key = connection(), place.key(queue)
     if place is Place.QUEUED:
         found = cast(list[bytes], redis.lrange(key, first, first + most - 1))
@@ -142,6 +142,8 @@ def listed(queue: str, place: Place, first: int, most: int) -> list[str]:
     else:
         found = cast(list[bytes], redis.zrange(key, first, first + most - 1))
     ids = [entry.decode(errors="replace") for entry in found]
+    if place is Place.QUEUED:
+        return list(dict.fromkeys(ids))
     if place is Place.STARTED:  # each with the id of its execution behind a colon
         return [entry.rpartition(":")[0] for entry in ids]
     return ids

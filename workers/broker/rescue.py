@@ -15,10 +15,11 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job
 from rq.utils import now, utcformat
 
-from workers.broker import leases, ledger
+from workers.broker import leases, ledger, wire
 from workers.broker.connection import connection, script
 from workers.broker.leases import Registration
 from workers.broker.roster import Roster
+from workers.broker.wire import JSONSerializer
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ LOOK = 0.2  # seconds between two looks whether a lease is over
 RAN_OUT = "its lease ran out"
 GONE = "its process is gone"
 HUNG = "a model call took longer than its jobs may"
+ASKED_APART = b64encode(JSONSerializer.dumps(wire.apart(crashes=1)))
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Loss:
     worker: str
     at: datetime  # when it was noticed
     why: str
-    rescued: int  # jobs that were put back
+    rescued: int  # jobs that were put back, or whose inputs are asked apart
     failed: int  # jobs that had been in too many crashes
 
 
@@ -72,6 +74,7 @@ def charge(worker: str, executions: Sequence[str], why: str) -> tuple[int, int]:
     put_back = script("put_back")(
         args=[
             *(RQ_KEY_PREFIX, worker, settings.VELO_MAX_CRASHES, utcformat(noticed), "", "", why),
+            *(ASKED_APART, settings.VELO_RESULT_TTL),
             *_histories(connection(), executions, f"{utcformat(noticed)} {worker}: {why}"),
         ],
         client=connection(),
@@ -89,7 +92,7 @@ def _rescue(dead: Registration, sure: bool) -> Loss | None:
         keys=[leases.REGISTRY, dead.changes, ledger.LOSSES, *dead.leases],
         args=[
             *(RQ_KEY_PREFIX, dead.worker, settings.VELO_MAX_CRASHES, utcformat(noticed)),
-            *(dead.entry, int(sure), why),
+            *(dead.entry, int(sure), why, ASKED_APART, settings.VELO_RESULT_TTL),
             *_histories(connection(), executions, f"{utcformat(noticed)} {dead.worker}: {why}"),
         ],
         client=connection(),

@@ -41,6 +41,7 @@ def cancel(name: str, ids: Sequence[str]) -> list[str]:
             except InvalidJobOperation:  # somebody else was first
                 continue
             done.append(job.id)
+    _unlist(name, done)
     return done
 
 
@@ -51,12 +52,21 @@ def delete(name: str, ids: Sequence[str]) -> list[str]:
         if job.get_status(refresh=False) is not JobStatus.STARTED:
             job.delete()
             done.append(job.id)
+    _unlist(name, done)
     return done
 
 
 def empty(name: str) -> int:
-    """Delete all jobs that wait in the queue; returns how many."""
+    """Delete all jobs that wait in the queue; returns how many inputs they had."""
     return cast(int, queue(name).empty())
+
+
+def _unlist(name: str, ids: Sequence[str]) -> None:
+    """RQ takes a job out of its list once. A job with several inputs stands there several times."""
+    with connection().pipeline(transaction=False) as pipeline:
+        for job_id in ids:
+            pipeline.lrem(Place.QUEUED.key(name), 0, job_id)
+        pipeline.execute()
 
 
 def _jobs(name: str, ids: Iterable[str]) -> Iterable[Job]:

@@ -9,9 +9,15 @@ that isn't such an array, and the shape of each array by its key. For example:
     FF [{"model_version":"m@1","tokens":3},{"output":[384]}] LF 1,536 bytes
 
 Spaces before the line feed let the numbers begin at a multiple of four bytes.
+
+The answer of a job with several inputs is an object: "several" is a list of their answers, each
+without its output where that is an array; the array stands under the answer's position, as "0".
+If an input failed, or a worker crashed that had the job, it is {"apart": {"crashes": 0 or 1}}: each
+input must be asked in a job of its own, which tells which of them is to blame.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy
@@ -90,6 +96,32 @@ def _arrays(data: bytes, start: int, shapes: dict[str, list[int]]) -> dict[str, 
     if start != len(data):
         raise ValueError("A packed answer has more or fewer numbers than its shapes say.")
     return arrays
+
+
+def together(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The answer of a job with several inputs; `answers` have an "output" each."""
+    arrays = {str(place): one["output"] for place, one in enumerate(answers)}
+    arrays = {place: output for place, output in arrays.items() if _is_floats(output)}
+    rest = [
+        {key: value for key, value in one.items() if key != "output" or str(place) not in arrays}
+        for place, one in enumerate(answers)
+    ]
+    return {"several": rest, **arrays}
+
+
+def apart(crashes: int) -> dict[str, Any]:
+    """The answer that says so; `crashes` of workers that had the job."""
+    return {"apart": {"crashes": crashes}}
+
+
+def each(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """The answers in what `together` made; None if they are to be asked apart."""
+    if "apart" in value:
+        return None
+    return [
+        {"output": value[str(place)], **one} if str(place) in value else one
+        for place, one in enumerate(value["several"])
+    ]
 
 
 def insist() -> None:

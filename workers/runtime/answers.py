@@ -42,7 +42,7 @@ class Answers:
 
     @property
     def done(self) -> int:
-        """Jobs that this worker has answered."""
+        """Inputs that this worker has answered."""
         return self._done
 
     @property
@@ -74,9 +74,10 @@ class Answers:
     def _write(self, answers: Sequence[Answer], seconds: float) -> None:
         try:
             outcomes = claims.finish(self._redis, self._worker, answers, seconds)
-            self._done += outcomes.count(claims.WRITTEN)
             for answer, outcome in zip(answers, outcomes, strict=True):
-                if outcome == claims.FENCED:
+                if outcome == claims.WRITTEN:
+                    self._done += answer.inputs
+                elif outcome == claims.FENCED:
                     log.warning(
                         "job %s is no longer ours: its answer is dropped", answer.claim.job_id
                     )

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -30,6 +29,7 @@ from workers.runtime.answers import Answers
 from workers.runtime.intake import Intake
 from workers.runtime.runner import Output, Raised, Runner, TookTooLong, told
 from workers.runtime.threads import Threads
+from workers.runtime.window import Part, Window
 from workers.values import batching
 
 log = logging.getLogger(__name__)
@@ -46,35 +46,8 @@ class Runners(Protocol):
         """None if this worker doesn't hold it."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """Questions for one model, each with its tokens or with what encoding it has raised."""
-
-    runner: Runner
-    questions: Sequence[Question]
-    encoded: Sequence[Encoded | Raised]
-
-
-@dataclass(frozen=True)
-class Window:
-    """Claimed jobs, sorted out."""
-
-    parts: Sequence[Part]
-    others: Sequence[Claim]  # not for a model: RQ runs them
-    taken_up: float  # when, by Redis's clock
-
-    @property
-    def readable(self) -> int:
-        """Inputs that a model will compute."""
-        return sum(
-            isinstance(one, Encoded) and one.answer is None
-            for part in self.parts
-            for one in part.encoded
-        )
-
-
 class BatchLoop:
-    """Owns the window: how many jobs are claimed at a time, and what is done with them."""
+    """Owns the window: how many inputs are claimed at a time, and what is done with them."""
 
     def __init__(
         self,
@@ -145,20 +118,20 @@ class BatchLoop:
         by_runner: dict[Runner, list[Question]] = {}
         others, homeless = [], []
         for claim in claimed:
-            question = claim.question()
+            questions = claim.questions()
             if deadlines.nobody_waits(claim, now):
                 self._drop(claim)
-            elif question is None:
+            elif not questions:
                 others.append(claim)
             elif runner := self._runners.runner_for(claim.queue):
-                by_runner.setdefault(runner, []).append(question)
+                by_runner.setdefault(runner, []).extend(questions)
             else:
                 homeless.append(claim)
         if homeless:
             self._intake.put_back(homeless)
         with self._watchdog.expect(settings.VELO_JOB_TIMEOUT):  # tokenizers hang too
             parts = [
-                Part(
+                Part.of(
                     runner,
                     questions,
                     runner.encode(
@@ -213,18 +186,16 @@ class BatchLoop:
     def _cut(self, part: Part, taken_up: float) -> list[list[int]]:
         """Into batches, as indices of its questions; unreadable questions fail here, and questions
         that take no model call are answered."""
-        readable, answers = [], []
+        readable: list[tuple[int, int]] = []
+        answers: list[Answer] = []
         for index, one in enumerate(part.encoded):
-            question = part.questions[index]
-            if isinstance(one, Encoded) and (output := told(one)):
-                waited = deadlines.waited(question.claim, taken_up)
-                answers.append(self._answer(part.runner, question, output, waited))
-            elif isinstance(one, Encoded):
+            output = told(one) if isinstance(one, Encoded) else one
+            if isinstance(one, Encoded) and output is None:
                 readable.append((index, one.tokens))
-            elif question.parameters and isinstance(one[1], InputError):
-                answers.append(self._refusal(part.runner, question, one[1]))
-            else:
-                self._fail(part.runner, question, one)
+            elif output is not None:
+                question = part.questions[index]
+                waited = deadlines.waited(question.claim, taken_up)
+                answers += self._settled(part, question, output, waited)
         if answers:
             self._answers.write(answers, 0.0)
         batches = batching.cut(
@@ -238,26 +209,34 @@ class BatchLoop:
     def _compute(self, part: Part, batch: Sequence[int], taken_up: float) -> None:
         """One model call, and its answers."""
         begun = time.perf_counter()
+        batch = [index for index in batch if not part.is_over(index)]
         questions = [part.questions[index] for index in batch]
         if settings.VELO_CHAOS and any(one.input == self._worker for one in questions):
             os.kill(os.getpid(), signal.SIGKILL)
         encoded = [one for index in batch if isinstance(one := part.encoded[index], Encoded)]
+        if not encoded:
+            return
         try:
             outputs = part.runner.answers(encoded, partial(self._guard, questions))
         except TookTooLong:
-            self._suspect([one.claim for one in questions])
+            part.end(questions)
+            self._suspect(list({one.claim.job_id: one.claim for one in questions}.values()))
             return
-        answers, failures, waits = [], [], []
+        answers: list[Answer] = []
+        failures, waits = [], []
         for question, output in zip(questions, outputs, strict=True):
             if isinstance(output, Output):
                 waits.append(deadlines.waited(question.claim, taken_up))
-                answers.append(self._answer(part.runner, question, output, waits[-1]))
+                answers += self._settled(part, question, output, waits[-1])
             else:
                 failures.append((question, output))
         self._answers.write(answers, time.perf_counter() - begun)
         part.runner.record_waits(waits)
+        late: list[Answer] = []
         for question, raised in failures:
-            self._fail(part.runner, question, raised)
+            late += self._settled(part, question, raised, 0.0)
+        if late:
+            self._answers.write(late, 0.0)
 
     @contextmanager
     def _guard(self, questions: Sequence[Question]) -> Iterator[None]:
@@ -299,6 +278,25 @@ class BatchLoop:
         self._intake.release(rest)
 
     # --- answering ----------------------------------------------------------------------------
+
+    def _settled(
+        self, part: Part, question: Question, output: Output | Raised, waited: float
+    ) -> list[Answer]:
+        """The answer that its job has now, if there is one to write; a failure is written here."""
+        runner, claim = part.runner, question.claim
+        if sheet := part.sheets.get(claim.job_id):
+            answered = runner.prediction(output, waited) if isinstance(output, Output) else None
+            sheet.fill(question.place, vars(answered) if answered else None)
+            if not sheet.is_complete:
+                return []
+            ttl = self._default_ttl if claim.result_ttl is None else claim.result_ttl
+            return [Answer(claim, sheet.value(), ttl, sheet.inputs_answered)]
+        if isinstance(output, Output):
+            return [self._answer(runner, question, output, waited)]
+        if question.parameters and isinstance(output[1], InputError):
+            return [self._refusal(runner, question, output[1])]
+        self._fail(runner, question, output)
+        return []
 
     def _answer(self, runner: Runner, question: Question, output: Output, waited: float) -> Answer:
         if question.compare is not None:  # nobody reads what a shadow says

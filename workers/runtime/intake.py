@@ -34,7 +34,7 @@ class Intake:
         self._worker = worker
         self._queues = queues
         self._doorman = Doorman(redis)
-        self._in_hand: set[str] = set()  # "job id:execution id"
+        self._in_hand: dict[str, int] = {}  # "job id:execution id" to how many inputs the job has
         self._strays: set[str] = set()  # in Redis, but not in hand, at the last look
         self._first = 0  # the queue that is looked into first
         self._rounds = 0
@@ -58,21 +58,24 @@ class Intake:
         self._stopped.wait(seconds)
 
     def claim(self, limit: int, suspects: bool = True) -> list[Claim]:
-        """Up to `limit` jobs. Raises LeaseOver and RedisError."""
+        """Jobs with up to `limit` inputs; see `claims.claim`. Raises LeaseOver and RedisError."""
         window = self._claim(limit, suspects)
+        left = limit - sum(claim.inputs for claim in window)
         alone = any(claim.suspect for claim in window)
-        if window and settings.VELO_BATCH_WAIT_MS and len(window) < limit and not alone:
+        if window and settings.VELO_BATCH_WAIT_MS and left > 0 and not alone:
             self.pause(settings.VELO_BATCH_WAIT_MS / 1000)
             with suppress(RedisError, LeaseOver):  # what is claimed is answered all the same
-                window += self._claim(limit - len(window), suspects=False)
+                window += self._claim(left, suspects=False)
         return window
 
     def _claim(self, limit: int, suspects: bool) -> list[Claim]:
         queues = [queue(name) for name in self._in_turn()]
         if not queues:
             return []
-        found = claims.claim(self._redis, self._worker, queues, limit, suspects)
-        self._in_hand.update(claim.execution_key for claim in found)
+        held = list(self._in_hand.values())  # a copy: answers are written meanwhile
+        extra = sum(held) - len(held)
+        found = claims.claim(self._redis, self._worker, queues, limit, suspects, extra=extra)
+        self._in_hand.update((claim.execution_key, claim.inputs) for claim in found)
         return found
 
     def _in_turn(self) -> list[str]:
@@ -104,11 +107,15 @@ class Intake:
         """To the front of their queues, as they were. Raises RedisError."""
         executions = [claim.execution_key for claim in unbegun]
         claims.put_back(self._redis, self._worker, executions)
-        self._in_hand.difference_update(executions)
+        self._forget(executions)
 
     def release(self, done: Iterable[Claim]) -> None:
         """They are answered, failed, dropped, or somebody else's."""
-        self._in_hand.difference_update(claim.execution_key for claim in done)
+        self._forget(claim.execution_key for claim in done)
+
+    def _forget(self, executions: Iterable[str]) -> None:
+        for execution in executions:
+            self._in_hand.pop(execution, None)
 
     def release_all(self) -> None:
         """Nothing is in hand any more: what isn't answered becomes a stray."""
@@ -119,7 +126,7 @@ class Intake:
         the reply to a claim was lost, or an answer couldn't be written. Raises RedisError."""
         index = f"{RQ_KEY_PREFIX}:worker:{self._worker}:executions"
         found = cast(set[bytes], self._redis.smembers(index))
-        strays = {execution.decode() for execution in found} - self._in_hand
+        strays = {execution.decode() for execution in found} - self._in_hand.keys()
         # A job that was a stray at the last look too isn't on its way to us.
         if lost := sorted(strays & self._strays):
             put = claims.put_back(self._redis, self._worker, lost)

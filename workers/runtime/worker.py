@@ -64,7 +64,7 @@ class InferenceWorker(SimpleWorker):
 
     @property
     def done(self) -> int:
-        """Jobs that it has answered."""
+        """Inputs that it has answered."""
         return self._parts.answers.done
 
     @property

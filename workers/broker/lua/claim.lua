@@ -4,7 +4,8 @@
 -- A worker claims its share, no more: what waits in a queue and what is in hand of it, divided by the
 -- live workers that serve it, less what the worker has in hand already. So nobody hoards what another
 -- worker could start. It claims half of the share with an empty hand and the rest ahead, while it computes.
--- A worker that is alone claims all.
+-- A worker that is alone claims all. Limits and shares count inputs. A job with several inputs stands in
+-- its queue once for each, and is claimed whole.
 --
 -- A suspect, a job in flight when a worker died, is claimed alone or, if it may not be, stays first in
 -- its queue and holds up what is behind it. Of heavy jobs, which have many bytes, not more are claimed
@@ -13,11 +14,12 @@
 -- KEYS    the leases of all workers, then the queues, in order of priority
 -- ARGV    1 RQ's key prefix, 2 worker, 3 time as RQ writes it in jobs, 4 the same in Unix seconds,
 --         5 limit, 6 1 if nothing is in hand: a suspect may be claimed, and one job in any case, 7 bytes of heavy jobs at most, unless the first
---         one alone has more, 8… as many execution ids as the limit
+--         one alone has more, 8 inputs in hand beyond one for each job in hand, 9… as many execution ids
+--         as the limit
 -- returns the server's time, or nothing if the worker's lease is over (fencing: its jobs may be
 --         given to others); then, unless RQ is suspended, for each job: id, execution id, queue,
 --         data, meta, timeout, result_ttl, enqueued_at, 1 if nothing in it needs more than claim and finish do
---         (callbacks, webhooks, …), and 1 if it is a suspect
+--         (callbacks, webhooks, …), 1 if it is a suspect, and how many inputs it has
 local prefix, worker, time_text = ARGV[1], ARGV[2], ARGV[3]
 local limit, suspects, heavy = tonumber(ARGV[5]), ARGV[6] == '1', tonumber(ARGV[7])
 local looked_at = 1000 -- heavy jobs that are left where they are
@@ -26,6 +28,7 @@ local seconds, microseconds = unpack(redis.call('TIME'))
 local time = tonumber(seconds) -- not the worker's, whose clock may be wrong: others judge by it
 local now = seconds + microseconds / 1e6
 local claimed, longest, bytes = {string.format('%.6f', now)}, 0, 0
+local taken = 0 -- inputs claimed now
 
 local lease = redis.call('ZSCORE', KEYS[1], worker)
 if not lease or tonumber(lease) < now then
@@ -36,41 +39,43 @@ if redis.call('EXISTS', prefix .. ':suspended') == 1 then
   return claimed
 end
 
+local jobs = redis.call('SCARD', index)
+local own = jobs + ARGV[8] -- inputs
+local inputs_per_job = jobs > 0 and own / jobs or 1
+
 -- A full memory has to be an error before the first job leaves its queue: Redis refuses this command,
 -- and a script whose first writing command it has let through it lets end.
 local function refuse_if_full()
   redis.call('HSET', prefix .. ':worker:' .. worker, 'last_heartbeat', time_text)
 end
 
--- Of one queue's jobs; not always a whole number. `first`: of a worker with nothing in hand.
+-- Of one queue's inputs; not always a whole number. `first`: of a worker with nothing in hand.
 local function share(waiting, in_hand, workers, first)
   local part = (waiting + in_hand) / workers
   return first and workers > 1 and part / 2 or part
 end
 
--- Of all queues: how many jobs a worker may claim whose shares are `shares` together.
-local function budget(shares, own)
-  return math.ceil(shares - own)
-end
-
 local function share_of(queue, key)
   local waiting = redis.call('LLEN', key)
-  local in_hand = redis.call('ZCOUNT', prefix .. ':wip:' .. queue, time, '+inf')
+  -- About: Redis knows of jobs, and other workers' jobs are taken to have as many inputs as its own.
+  local in_hand = redis.call('ZCOUNT', prefix .. ':wip:' .. queue, time, '+inf') * inputs_per_job
   local workers = redis.call('ZCOUNT', 'velo:leases:' .. queue, now, '+inf')
   return waiting, share(waiting, in_hand, math.max(workers, 1), suspects)
 end
 
 local function weight(id)
-  local job = redis.call('HMGET', prefix .. ':job:' .. id, 'crashes', 'bytes')
-  return tonumber(job[1] or 0) > 0, tonumber(job[2] or 0)
+  local job = redis.call('HMGET', prefix .. ':job:' .. id, 'crashes', 'bytes', 'inputs')
+  return tonumber(job[1] or 0) > 0, tonumber(job[2] or 0), tonumber(job[3] or 1)
 end
 
--- An error here would lose the others that have just left the queue.
+-- It may have expired, or have been deleted or canceled, while it waited. An error here would lose the
+-- others that have just left the queue.
 local function is_job(id)
-  return redis.call('TYPE', prefix .. ':job:' .. id).ok == 'hash'
+  local key = prefix .. ':job:' .. id
+  return redis.call('TYPE', key).ok == 'hash' and redis.call('HGET', key, 'status') ~= 'canceled'
 end
 
-local function claim(queue, id)
+local function claim(queue, id, inputs)
   local key = prefix .. ':job:' .. id
   local job = redis.call('HMGET', key, 'data', 'meta', 'timeout', 'result_ttl', 'enqueued_at',
     'success_callback_name', 'failure_callback_name', 'stopped_callback_name', 'group_id',
@@ -84,7 +89,7 @@ local function claim(queue, id)
   end
   local timeout = math.min(tonumber(job[3]) or 0, 1e9)
   local ttl = (timeout > 0 and timeout or 420) + 60 -- as SimpleWorker.get_heartbeat_ttl
-  local execution_id = ARGV[7 + #claimed]
+  local execution_id = ARGV[8 + #claimed]
   local composite = id .. ':' .. execution_id
   local execution = prefix .. ':execution:' .. composite
   local executions = prefix .. ':executions:' .. id
@@ -100,27 +105,32 @@ local function claim(queue, id)
   redis.call('SADD', index, composite)
   longest = math.max(longest, ttl)
   claimed[#claimed + 1] = {id, execution_id, queue, job[1], job[2] or '', timeout,
-    tonumber(job[4]) or false, job[5] or '', plain and 1 or 0, job[13] and 1 or 0}
+    tonumber(job[4]) or false, job[5] or '', plain and 1 or 0, job[13] and 1 or 0, inputs}
+  taken = taken + inputs
 end
 
--- Of one list, until `most` are claimed in all; returns whether more may be claimed of others.
+-- Of one list, until `most` inputs are claimed in all; returns whether more may be claimed of others.
 local function claim_from(queue, key, most)
   local left = {}
   local more = true
-  while more and #claimed <= most and #left < looked_at do
-    local ids = redis.call('LPOP', key, most + 1 - #claimed)
+  local last, inputs_left = nil, 0 -- the job claimed last: how often it may still stand in the list
+  while more and taken < most and #left < looked_at do
+    local ids = redis.call('LPOP', key, most - taken)
     if not ids or #ids == 0 then
       break
     end
     for number, id in ipairs(ids) do
-      if is_job(id) then -- it hasn't expired or been deleted while it waited
-        local is_suspect, its_bytes = weight(id)
+      if id == last then
+        inputs_left = inputs_left - 1
+      elseif is_job(id) then
+        local is_suspect, its_bytes, inputs = weight(id)
         if is_suspect then
-          local taken = suspects and #claimed == 1
-          if taken then
-            claim(queue, id)
+          local alone = suspects and #claimed == 1
+          if alone then
+            claim(queue, id, inputs)
+            last, inputs_left = id, inputs - 1
           end
-          for rest = #ids, number + (taken and 1 or 0), -1 do
+          for rest = #ids, number + (alone and 1 or 0), -1 do
             redis.call('LPUSH', key, ids[rest])
           end
           more = false
@@ -129,10 +139,14 @@ local function claim_from(queue, key, most)
           left[#left + 1] = id
         else
           bytes = bytes + its_bytes
-          claim(queue, id)
+          claim(queue, id, inputs)
+          last, inputs_left = id, inputs - 1
         end
       end
     end
+  end
+  if inputs_left > 0 then
+    redis.call('LREM', key, inputs_left, last)
   end
   for number = #left, 1, -1 do
     redis.call('LPUSH', key, left[number])
@@ -152,14 +166,14 @@ local function claim_lane(suffix)
       found[#found + 1] = {queue = queue, key = key, part = math.ceil(part)}
     end
   end
-  local allowed = budget(shares, redis.call('SCARD', index))
+  local allowed = math.ceil(shares - own - 1e-6) -- less what fractions lose
   allowed = math.min(limit, math.max(allowed, suspects and 1 or 0))
   for _, one in ipairs(found) do
-    if #claimed > allowed then
+    if taken >= allowed then
       return false
     end
     refuse_if_full()
-    if not claim_from(one.queue, one.key, math.min(allowed, #claimed - 1 + one.part)) then
+    if not claim_from(one.queue, one.key, math.min(allowed, taken + one.part)) then
       return false
     end
   end

@@ -10,8 +10,10 @@ for _, id in ipairs(due) do
   if redis.call('EXISTS', ARGV[2] .. id) == 1 then
     -- First what a full memory refuses; see claim.lua.
     redis.call('HSET', ARGV[2] .. id, 'status', ARGV[4])
-    local lane = redis.call('HGET', ARGV[2] .. id, 'lane')
-    redis.call('RPUSH', KEYS[2] .. (lane and ':' .. lane or ''), id)
+    local lane, inputs = unpack(redis.call('HMGET', ARGV[2] .. id, 'lane', 'inputs'))
+    for _ = 1, inputs or 1 do
+      redis.call('RPUSH', KEYS[2] .. (lane and ':' .. lane or ''), id)
+    end
     put = put + 1
   end
   redis.call('ZREM', KEYS[1], id)

@@ -1,16 +1,18 @@
 -- Puts claimed jobs back at the front of their queues: a worker its own jobs, or a live worker the jobs
 -- of a dead worker. Each job is put back once, since its execution is gone then; a dead worker's
--- row in the registry likewise.
+-- row in the registry likewise. A job with several inputs that was in a crash isn't put back: its answer
+-- says that they are to be asked apart, since it isn't known which of them is to blame.
 --
 -- KEYS    none; or for a dead worker: the registry of workers, the counter of changes at its place, the
 --         losses that wait for the database, and its leases
 -- ARGV    1 RQ's key prefix, 2 worker, 3 how many crashes a job may be in, or 0 if this is none,
 --         4 time as RQ writes it in jobs, 5 what the registry says of the worker, 6 1 if it is known
---         to be dead, otherwise all its leases must be over, 7 why it is dead; then for each job, in the
+--         to be dead, otherwise all its leases must be over, 7 why it is dead, 8 the answer that says that the
+--         inputs are to be asked apart, in base64, 9 seconds that it is kept; then for each job, in the
 --         order in which they must be done: "job id:execution id", what is known of its crashes, with
 --         this crash, and the same as RQ writes it in results
--- returns how many were put back and how many failed, since they were in too many crashes; nothing if
---         the worker is alive or has other jobs than these, or if somebody else was first
+-- returns how many were put back or are to be asked apart, and how many failed, since they were in too many
+--         crashes; nothing if the worker is alive or has other jobs than these, or if somebody else was first
 local prefix, worker, crashes_allowed = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local seconds, microseconds = unpack(redis.call('TIME'))
 local time = tonumber(seconds)
@@ -18,7 +20,7 @@ local key = prefix .. ':worker:' .. worker
 local put, failed = 0, 0
 
 if #KEYS > 0 then
-  local unknown = redis.call('SCARD', key .. ':executions') ~= (#ARGV - 7) / 3
+  local unknown = redis.call('SCARD', key .. ':executions') ~= (#ARGV - 9) / 3
   if unknown or redis.call('HGET', KEYS[1], worker) ~= ARGV[5] then
     return {}
   end
@@ -57,12 +59,24 @@ local function fail(job, id, queue, execution_id, started, traceback)
   failed = failed + 1
 end
 
-for first = #ARGV - 2, 8, -3 do
+local function take_apart(job, id, queue, execution_id, started)
+  local results, ttl = prefix .. ':results:' .. id, tonumber(ARGV[9])
+  redis.call('HSET', job, 'status', 'finished', 'ended_at', ARGV[4])
+  redis.call('XADD', results, 'MAXLEN', '~', 10, '*', 'type', 1, 'worker_name', worker,
+    'return_value', ARGV[8], 'execution_id', execution_id, 'execution_started_at', started,
+    'execution_ended_at', time)
+  redis.call('ZADD', prefix .. ':finished:' .. queue, time + ttl, id)
+  redis.call('EXPIRE', results, ttl)
+  redis.call('EXPIRE', job, ttl)
+  put = put + 1
+end
+
+for first = #ARGV - 2, 10, -3 do
   local composite = ARGV[first]
   local id, execution_id = string.match(composite, '^(.*):([^:]*)$')
   local job, execution = prefix .. ':job:' .. id, prefix .. ':execution:' .. composite
-  local queue, status, owner, lane = unpack(redis.call('HMGET', job, 'origin', 'status', 'worker_name',
-    'lane'))
+  local queue, status, owner, lane, inputs = unpack(redis.call('HMGET', job, 'origin', 'status',
+    'worker_name', 'lane', 'inputs'))
   local started = redis.call('HGET', execution, 'created_at') or ''
   if status == 'started' and owner == worker then
     -- First what a full memory refuses.
@@ -72,11 +86,15 @@ for first = #ARGV - 2, 8, -3 do
       crashes = redis.call('HINCRBY', job, 'crashes', 1)
       redis.call('HSET', job, 'crash_log', ARGV[first + 1])
     end
-    if crashes_allowed > 0 and crashes >= crashes_allowed then
+    if crashes_allowed > 0 and inputs then
+      take_apart(job, id, queue, execution_id, started)
+    elseif crashes_allowed > 0 and crashes >= crashes_allowed then
       fail(job, id, queue, execution_id, started, ARGV[first + 2])
     else
       redis.call('HSET', job, 'status', 'queued')
-      redis.call('LPUSH', prefix .. ':queue:' .. queue .. (lane and ':' .. lane or ''), id)
+      for _ = 1, inputs or 1 do
+        redis.call('LPUSH', prefix .. ':queue:' .. queue .. (lane and ':' .. lane or ''), id)
+      end
       put = put + 1
     end
     redis.call('ZREM', prefix .. ':wip:' .. queue, composite)

@@ -10,7 +10,8 @@ local outcomes = {}
 for number = 4, #ARGV do
   local id = ARGV[number]
   local key = ARGV[1] .. ':job:' .. id
-  local status, origin, limited = unpack(redis.call('HMGET', key, 'status', 'origin', 'rate_limit_key'))
+  local status, origin, limited, inputs = unpack(redis.call('HMGET', key, 'status', 'origin', 'rate_limit_key',
+    'inputs'))
   local ready = again[status] and origin == ARGV[2] and (not limited or limited == '')
   if ready then
     -- First what a full memory refuses; see claim.lua.
@@ -20,7 +21,9 @@ for number = 4, #ARGV do
     for registry = 2, #KEYS do
       redis.call('ZREM', KEYS[registry], id)
     end
-    redis.call('RPUSH', KEYS[1], id)
+    for _ = 1, inputs or 1 do
+      redis.call('RPUSH', KEYS[1], id)
+    end
   end
   outcomes[#outcomes + 1] = ready and 1 or 0
 end

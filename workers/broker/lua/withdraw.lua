@@ -3,10 +3,10 @@
 -- KEYS    job, the list of its queue's lane, scheduled registry
 -- ARGV    1 job id, 2… the statuses in which it may be dropped
 -- returns in how many crashes it was, if it was dropped; nothing otherwise
-local status, crashes = unpack(redis.call('HMGET', KEYS[1], 'status', 'crashes'))
+local status, crashes, inputs = unpack(redis.call('HMGET', KEYS[1], 'status', 'crashes', 'inputs'))
 for i = 2, #ARGV do
   if status == ARGV[i] then
-    redis.call('LREM', KEYS[2], 1, ARGV[1])
+    redis.call('LREM', KEYS[2], inputs or 1, ARGV[1])
     redis.call('ZREM', KEYS[3], ARGV[1])
     redis.call('DEL', KEYS[1])
     return tonumber(crashes or 0)
