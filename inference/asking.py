@@ -111,8 +111,12 @@ def _ask_version(
 ) -> list[Asked]:
     """In jobs with several inputs; then, where that failed, in a job for each input. `crashes` of
     workers that had an input: counted on."""
-    workers = routes().known().holders.get(route.label, 1)
-    alone = {position for position, count in enumerate(crashes) if count}
+    known = routes().known()
+    workers = known.holders.get(route.label, 1)
+    if route.label in known.one_by_one:
+        alone = set(range(len(crashes)))
+    else:
+        alone = {position for position, count in enumerate(crashes) if count}
     asked = _ask_in(bundles(demand.inputs, workers, alone), route, demand, crashes, elsewhere)
     if not any(one.is_asked_apart for one in asked) or time.monotonic() >= demand.until:
         return asked

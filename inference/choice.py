@@ -43,6 +43,8 @@ class Known:
     plan: Plan | None = None
     holders: Mapping[str, int] = field(default_factory=dict)  # by label: workers that serve it
     declared: Mapping[str, int] = field(default_factory=dict)  # and that were started with it
+    # Labels that are served by a worker which takes no jobs with several inputs.
+    one_by_one: frozenset[str] = frozenset()
     # By label, why a live worker doesn't serve a version that it is to hold; "": what its
     # environment names.
     problems: Mapping[str, str] = field(default_factory=dict)
@@ -62,12 +64,17 @@ class Known:
         holders: Counter[str] = Counter()
         declared: Counter[str] = Counter()
         problems: dict[str, str] = {}
+        one_by_one: set[str] = set()
         for worker in registered:
             holders.update(worker.queues)
+            if not worker.takes_several:
+                one_by_one |= set(worker.queues)
             problems |= worker.problems
             if worker.declares in worker.queues:
                 declared[worker.declares] += 1
-        return cls(plan, holders, declared, problems, failed_start, suspended)
+        return cls(
+            plan, holders, declared, frozenset(one_by_one), problems, failed_start, suspended
+        )
 
     def nobody(self, label: str | None = None, otherwise: str = "") -> NoWorker:
         """The error for a version that no live worker serves, or for no version at all, with the

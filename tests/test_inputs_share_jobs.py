@@ -1,6 +1,7 @@
 """Inputs of a request share jobs: which do, what a worker answers, and what becomes of such a job
 when one of its inputs fails, a worker dies, or a person takes a hand."""
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from inference.bundles import AT_MOST, LENGTH, bundles
 from inference.choice import Target
 from inference.dispatch import ask
 from inference.errors import DeadlinePassed, InvalidInput, Poisonous
+from inference.routing import routes
 from tests.answering import (
     Refused,
     answering,
@@ -29,14 +31,15 @@ from tests.answering import (
     waiting,
     write,
 )
-from tests.jobs import admitted, claim, lease_lasts, live
+from tests.jobs import admitted, claim, lease_lasts, live, register
 from tests.letters import Letters, work
 from tests.waiting import eventually
-from workers.broker import claims, steering
+from workers.broker import claims, leases, steering
 from workers.broker import enqueue as broker
 from workers.broker.connection import connection, queue
 from workers.broker.enqueue import READMIT, NewJob, promote_due, withdraw
 from workers.broker.inspecting import Place, listed
+from workers.broker.leases import Registration
 from workers.broker.names import QUEUE
 from workers.broker.rescue import HUNG, charge, rescue
 from workers.broker.wire import JSONSerializer, apart, each, pack, together, unpack
@@ -445,6 +448,21 @@ class TestARequest:
         assert sorted(arguments(job_id)[0] for job_id in ids) == inputs
         with answering([LABEL], lambda label, data: data):
             assert [one.output for one in waits.result(SECONDS)] == inputs
+
+    def test_shares_no_job_while_a_worker_of_an_older_version_serves_it(self) -> None:
+        fields = json.loads(leases.of_this_process("older", [LABEL]).entry)
+        del fields["several"]
+        older = Registration("older", json.dumps(fields))
+        register(older)
+        routes().refresh()
+        with answering([LABEL], lambda label, data: data) as got:
+            ask(A, [*"abcdefgh"], SECONDS)
+        assert sorted(data for _, [data] in got) == [*"abcdefgh"]
+        older.give_back()
+        routes().refresh()
+        with answering([LABEL], lambda label, data: data) as got:
+            ask(A, [*"abcdefgh"], SECONDS)
+        assert sorted(data for _, [data] in got) == [[*"abcd"], [*"efgh"]]
 
     def test_names_the_input_that_is_refused(self) -> None:
         def answer(label: str, data: Any) -> Any:

@@ -37,7 +37,7 @@ VELO_REQUEST_TIMEOUT = env.seconds("VELO_REQUEST_TIMEOUT", 30)  # then 504, and 
 VELO_MAX_INPUTS = env.integer("VELO_MAX_INPUTS", 2048, minimum=1)  # of one request; above it 413
 VELO_MAX_INPUTS_BYTES = env.integer("VELO_MAX_INPUTS_BYTES", 32 * 1024 * 1024, minimum=1)
 VELO_MAX_QUEUE = env.integer("VELO_MAX_QUEUE", 1000, minimum=1)  # inputs waiting; above it 429
-VELO_CLIENT_MAX = env.integer("VELO_CLIENT_MAX", 500)  # inputs of one address; 0: no limit
+VELO_CLIENT_MAX = env.integer("VELO_CLIENT_MAX", 500)  # requests of one address; 0: no limit
 VELO_READ_TIMEOUT = env.seconds("VELO_READ_TIMEOUT", 15)  # for the headers, then for the body
 VELO_WRITE_TIMEOUT = env.seconds("VELO_WRITE_TIMEOUT", 15)  # a client may take nothing of an answer
 

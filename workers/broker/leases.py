@@ -71,6 +71,11 @@ class Registration:
         return problems
 
     @property
+    def takes_several(self) -> bool:
+        """Whether it can answer a job with several inputs: an older version of Velo can't."""
+        return bool(self._fields.get("several"))
+
+    @property
     def leases(self) -> list[str]:
         """Keys of its leases; the first is that of its being alive."""
         return _leases(self.queues)
@@ -139,6 +144,7 @@ def of_this_process(
         "place": machine.place(),
         "pid": os.getpid(),
         "started": machine.process_started(os.getpid()),
+        "several": True,
         "problems": {name: why[-REASON_CHARS:] for name, why in (problems or {}).items()},
     }
     return Registration(worker, json.dumps(fields))
