@@ -4,19 +4,22 @@ no worker serves it any more."""
 import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from django.conf import settings
 
+from inference import callers
 from inference.bundles import bundles
 from inference.choice import Route, Target, unanswered
-from inference.errors import INPUT_ERRORS, APIError, QueueFull
+from inference.errors import INPUT_ERRORS, APIError, QueueFull, RateLimited
 from inference.exchange import exchange
 from inference.routing import routes
 from inference.waiting import Ended, Outcome, Refused, Stranded
-from workers.broker.enqueue import NewJob, withdraw
+from workers.broker.enqueue import Admission, NewJob, withdraw
+from workers.broker.names import Lane
 from workers.broker.wire import JSONSerializer, each, unpack
 from workers.predictors import KINDS, NO_PARAMETERS, InputError
 
@@ -89,7 +92,9 @@ def ask(target: Target, demand: Demand) -> Asking:
     for _ in range(TRIES):
         route = routes().choose(target, without)
         without |= {route.label}
-        elsewhere = None if route.pinned else partial(routes().has_another, target, without)
+        # Asked by another thread, for this caller.
+        has_another = partial(routes().has_another, target, without)
+        elsewhere = None if route.pinned else partial(copy_context().run, has_another)
         _check(route, demand)
         asked = _ask_version(route, demand, crashes, elsewhere)
         outcomes = [one.outcome for one in asked]
@@ -97,7 +102,7 @@ def ask(target: Target, demand: Demand) -> Asking:
         if unserved is None:
             return Asking(route, asked)
         if isinstance(unserved, Refused) and unserved.load.workers:
-            raise _full(unserved.load.waiting, len(demand.inputs))
+            raise _refusal(unserved, len(demand.inputs))
         if isinstance(unserved, Stranded):
             _withdraw(asked, crashes)
         routes().refresh()
@@ -142,6 +147,11 @@ def _ask_in(
 ) -> list[Asked]:
     """`parts`: the positions of the inputs of each job."""
     left = demand.until - time.monotonic()
+    caller = callers.current()
+    # A request that has been let in once is within its limits.
+    grant = caller.grant.without_limits() if caller.grant and caller.charged else caller.grant
+    lane = Lane.BACKGROUND if grant and grant.background else Lane.INTERACTIVE
+    asked_by: dict[str, Any] = {"request": caller.request_id, "grant": grant}
     jobs = []
     for part in parts:
         inputs = [demand.inputs[position] for position in part]
@@ -149,9 +159,42 @@ def _ask_in(
         if len(inputs) > 1:
             described = f"{job.description} and {len(inputs) - 1} more"
             job = replace(job, input=inputs, several=True, description=described)
-        jobs.append(replace(job, readmitted=True) if readmitted else job)
+        jobs.append(replace(job, readmitted=readmitted, lane=lane, **asked_by))
     outcomes = exchange().ask(jobs, elsewhere)
+    caller.charged = True
     return [Asked.of(*one) for one in zip(parts, jobs, outcomes, strict=True)]
+
+
+def _refusal(refused: Refused, inputs: int) -> APIError:
+    said, grant = refused.verdict, callers.current().grant
+    if grant is None or said.admission is Admission.NO_ROOM:
+        return _full(refused.load.waiting, inputs)
+    if said.admission is Admission.RATE:
+        return RateLimited(
+            f"The key's client may send {grant.inputs_per_minute} inputs a minute. It may send "
+            f"{said.inputs_left} now; this request has {inputs}. Try again in "
+            f"{said.retry_after} s.",
+            retry_after=said.retry_after,
+        )
+    if said.admission is Admission.TOKENS:
+        return RateLimited(
+            f"The key's client has used its {grant.tokens_per_day} tokens of this day (UTC). Try "
+            f"again in {said.retry_after} s.",
+            retry_after=said.retry_after,
+        )
+    most = grant.inputs_at_once or 0
+    if inputs > most:
+        return RateLimited(
+            f"The key's client may have {most} inputs waiting or computed at a time; this request "
+            f"has {inputs}. Send at most {most} inputs in a request.",
+            retry_after=None,
+            try_again=False,
+        )
+    return RateLimited(
+        f"The key's client may have {most} inputs waiting or computed at a time. Try again in "
+        f"{said.retry_after} s, with fewer requests at a time.",
+        retry_after=said.retry_after,
+    )
 
 
 def _full(waiting: int, more: int) -> QueueFull:

@@ -5,7 +5,7 @@ Nothing here reads or waits; routing.py brings what is known.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -74,6 +74,25 @@ class Known:
                 declared[worker.declares] += 1
         return cls(
             plan, holders, declared, frozenset(one_by_one), problems, failed_start, suspended
+        )
+
+    def of_models(self, names: Collection[str]) -> "Known":
+        """The same, as if there were no other models than these."""
+
+        def is_seen(label: str) -> bool:
+            return is_version(label) and VersionId.parse(label).model in names
+
+        plan = self.plan
+        if plan is not None:
+            default = plan.default if plan.default in names else None
+            plan = Plan(default, {name: plan.models[name] for name in plan.models.keys() & names})
+        return replace(
+            self,
+            plan=plan,
+            holders={label: count for label, count in self.holders.items() if is_seen(label)},
+            declared={label: count for label, count in self.declared.items() if is_seen(label)},
+            problems={label: why for label, why in self.problems.items() if is_seen(label)},
+            failed_start=None,
         )
 
     def nobody(self, label: str | None = None, otherwise: str = "") -> NoWorker:

@@ -18,10 +18,12 @@ from granian._granian import RSGIHTTPProtocol as HTTPProtocol
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 from granian.rsgi import Scope
 
-from inference import callers, presence, sockets
+from inference import callers, keys, presence, sockets
+from inference.callers import Caller
 from inference.environ import environ_of
 from inference.errors import APIError, BodyTimeout, ServerError
 from inference.gate import Answer, Gate, Headers, Refusal, Room, Visit
+from inference.middleware import ENVIRON
 from inference.presence import Client
 
 log = logging.getLogger(__name__)
@@ -59,30 +61,39 @@ class Door:
         try:
             environ = environ_of(scope)
         except APIError as error:
-            proto.response_bytes(*Refusal(error, close=True).said(scope.path))
+            _refuse(proto, Refusal(error, close=True), scope.path, Caller())
             return
         length, path = int(environ["CONTENT_LENGTH"] or 0), environ["PATH_INFO"]
         chunked = "HTTP_TRANSFER_ENCODING" in environ
         compressed = "HTTP_CONTENT_ENCODING" in environ
         method = environ["REQUEST_METHOD"]
-        visit = self._gate.enter(path, callers.address(environ), length, compressed, method)
+        visit: Visit | Refusal
+        request_id = callers.request_id(environ)
+        try:
+            caller = keys.caller(environ, request_id)
+        except APIError as error:
+            caller, visit = Caller(request_id), Refusal(error)
+        else:
+            client = caller.grant.client if caller.grant else callers.address(environ)
+            visit = self._gate.enter(path, client, length, compressed, method)
         if isinstance(visit, Refusal):
             if chunked or 0 < length <= EMPTIED:
                 await self._empty(self._gate.room(path, method), _Parts(proto))
-            proto.response_bytes(*visit.said(path))
+            _refuse(proto, visit, path, caller)
             return
+        environ[ENVIRON] = caller
         status = 0
         try:
             if body := await self._body(visit, proto, length, chunked):
                 if isinstance(body, Refusal):
-                    proto.response_bytes(*body.said(path))
+                    _refuse(proto, body, path, caller)
                     return
                 environ["CONTENT_LENGTH"] = str(len(body))
                 environ["wsgi.input"] = BytesIO(body)
-            client = Client()
-            watch = _Watch(self._loop, proto, client)
+            connected = Client()
+            watch = _Watch(self._loop, proto, connected)
             try:
-                status, headers, content = await self._answer(visit.room, environ, client)
+                status, headers, content = await self._answer(visit.room, environ, connected)
             finally:
                 watch.end()
         finally:
@@ -101,7 +112,7 @@ class Door:
                     found = self._ask(environ)
             except Exception:
                 log.exception("%s %s", environ["REQUEST_METHOD"], environ["PATH_INFO"])
-                found = self._failed.said(environ["PATH_INFO"])
+                found = _of(self._failed, environ["PATH_INFO"], environ[ENVIRON])
             self._loop.call_soon_threadsafe(answer.set_result, found)
 
         room.threads.run(ask)
@@ -164,6 +175,16 @@ class Door:
             pass  # it is refused in any case
         finally:
             self._emptying -= 1
+
+
+def _of(refusal: Refusal, path: str, caller: Caller) -> Answer:
+    """In the form that the path speaks, with the headers that each answer to this caller has."""
+    status, headers, content = refusal.said(path)
+    return status, [*headers, *caller.headers.items()], content
+
+
+def _refuse(proto: HTTPProtocol, refusal: Refusal, path: str, caller: Caller) -> None:
+    proto.response_bytes(*_of(refusal, path, caller))
 
 
 class _Parts:

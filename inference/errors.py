@@ -11,6 +11,7 @@ APIError
 ├── 400 TokenIds             the input is numbers of a client's own tokenizer
 ├── 400 WrongKind            the model is of another kind than the address asks for
 ├── 400 InvalidTimeout       X-Request-Timeout isn't a number greater than 0
+├── 401 Unauthorized         the key is missing, unknown, revoked or expired (VELO_AUTH=keys)
 ├── 404 UnknownModel         no model has this name
 ├── 404 UnknownVersion       the model has no such version
 ├── 408 BodyTimeout          the body came too slowly
@@ -23,7 +24,8 @@ APIError
 ├── 415 UnsupportedEncoding  Content-Encoding is neither gzip nor deflate
 ├── 422 TooManyTokens        the input is longer than the model reads, and may not be truncated
 ├── 429 QueueFull            VELO_MAX_QUEUE inputs wait already, or the web process is full
-├── 429 ClientShare          the address has VELO_CLIENT_MAX inputs here already
+├── 429 ClientShare          the address has VELO_CLIENT_MAX requests here already
+├── 429 RateLimited          the key's client is over one of its limits
 ├── 500 ModelFailed          every attempt of the job raised
 ├── 500 Poisonous            workers crashed while they had the job
 ├── 500 ServerError          nobody has thought of it
@@ -184,6 +186,20 @@ class InvalidTimeout(APIError):
     example = "X-Request-Timeout: 'soon' is not a number of seconds above 0. Send for example 2.5."
 
 
+class Unauthorized(APIError):
+    status_code = 401
+    default_code = "invalid_api_key"
+    title = "The API key is missing or not valid"
+    example = (
+        "The request has no valid API key: it is missing, unknown, revoked or expired. Send it as "
+        "Authorization: Bearer KEY, or as X-API-Key."
+    )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": "Bearer"}
+
+
 class UnknownModel(APIError):
     status_code = 404
     default_code = "unknown_model"
@@ -308,6 +324,24 @@ class ClientShare(APIError):
         "1 s, with fewer requests at a time."
     )
     retry_after = 1
+
+
+class RateLimited(APIError):
+    status_code = 429
+    default_code = "rate_limited"
+    title = "The client is over its limit"
+    example = (
+        "The key's client may send 600 inputs a minute. It may send 3 now; this request has 32. "
+        "Try again in 3 s."
+    )
+    retry_after: int | None = 1
+
+    def __init__(
+        self, detail: str = "", *, retry_after: int | None = 1, try_again: bool = True
+    ) -> None:
+        """`retry_after` in seconds."""
+        super().__init__(detail)
+        self.retry_after, self.try_again = retry_after, try_again
 
 
 class ModelFailed(APIError):

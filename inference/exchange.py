@@ -26,13 +26,21 @@ from redis.exceptions import RedisError
 from rq.job import Job
 from rq.results import Result
 
+from inference import callers
 from inference.presence import ClientGone, client
 from inference.waiting import Call, Ended, Lost, Outcome, Refused, Request, Stranded
 from workers.broker.clock import clock
 from workers.broker.collected import Collected
 from workers.broker.connection import connection
-from workers.broker.enqueue import ENQUEUE_AT_MOST, READMIT, NewJob, enqueue, withdraw
-from workers.broker.names import leases_key
+from workers.broker.enqueue import (
+    ENQUEUE_AT_MOST,
+    READMIT,
+    Admission,
+    NewJob,
+    enqueue,
+    withdraw,
+)
+from workers.broker.names import Lane, leases_key
 from workers.broker.wire import RETRIED
 
 log = logging.getLogger(__name__)
@@ -111,6 +119,7 @@ class Exchange:
         finally:
             for call in request.calls:
                 self._open.pop(call.job.id, None)
+            callers.current().note(request.verdict)
 
     def send(self, copy: NewJob) -> None:
         """Enqueue a shadow's copy if there is room. Returns at once, and nobody waits for it."""
@@ -138,9 +147,10 @@ class Exchange:
         while not self._closed and (first := self._left.get()):
             left = [first, *self._all_left(ENQUEUE_AT_MOST - len(first))]
             left = [calls for calls in left if self._is_wanted(calls)]
-            by_queue: dict[tuple[Turn, str], list[list[Call]]] = {}
+            by_queue: dict[tuple[Turn, str, Lane], list[list[Call]]] = {}
             for calls in left:
-                by_queue.setdefault((_turn(calls[0]), calls[0].job.queue), []).append(calls)
+                job = calls[0].job
+                by_queue.setdefault((_turn(calls[0]), job.queue, job.lane), []).append(calls)
             for key in sorted(by_queue):
                 try:
                     self._enqueue_in(key[1], by_queue[key], ROOM[key[0]])
@@ -167,9 +177,13 @@ class Exchange:
             )
         jobs = [call.job for call in calls]
         load = enqueue(name, jobs, self._bell if unseen else None, most, list(map(len, groups)))
-        for call in calls[: load.admitted]:
-            call.enqueued = True
-        self._end(calls[load.admitted :], Refused(load))
+        for group, verdict in zip(groups, load.verdicts, strict=True):
+            group[0].request.verdict = verdict
+            if verdict.admission is Admission.ADMITTED:
+                for call in group:
+                    call.enqueued = True
+            else:
+                self._end(group, Refused(load, verdict))
         with self._lock:
             self._lock.notify()
 

@@ -8,13 +8,14 @@ from typing import Any
 from urllib.parse import quote
 
 import orjson
+from django.conf import settings
 from django.http import HttpResponse
 from drf_spectacular.renderers import OpenApiJsonRenderer
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView
 from rest_framework.request import Request
 
-from inference import dispatch
+from inference import dispatch, keys
 from inference.errors import APIError
 from inference.protocols import oip, openai, rerank, tei
 from inference.protocols.fields import ANY_MODEL
@@ -57,6 +58,17 @@ def require_bodies(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         for operation in operations.values():
             if "requestBody" in operation:
                 operation["requestBody"]["required"] = True
+    return result
+
+
+def require_keys(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """With VELO_AUTH=keys: Swagger UI asks for a key, and sends it."""
+    if settings.VELO_AUTH == "keys":
+        schemes = result.setdefault("components", {}).setdefault("securitySchemes", {})
+        schemes["key"] = {"type": "http", "scheme": "bearer"}
+        for path, operations in result["paths"].items():
+            for operation in operations.values():
+                operation["security"] = [] if keys.OPEN.fullmatch(path) else [{"key": []}]
     return result
 
 

@@ -44,10 +44,11 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
 
 
 def _plain(request: HttpRequest, status: HTTPStatus, code: str, detail: str) -> HttpResponse:
-    return _response(request, Failure(status, code, status.phrase, detail))
+    return response(request, Failure(status, code, status.phrase, detail))
 
 
-def _response(request: HttpRequest, failure: Failure) -> HttpResponse:
+def response(request: HttpRequest, failure: Failure) -> HttpResponse:
+    """The answer, in the form of the protocol that the path belongs to."""
     found = form(request.path)(failure)
     return HttpResponse(
         orjson.dumps(found.body),
@@ -65,7 +66,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _for_people(request):
         return defaults.bad_request(request, exception)
     detail = "The request can't be read: is its Host among DJANGO_ALLOWED_HOSTS?"
-    return _response(request, BadRequest(detail).failure)
+    return response(request, BadRequest(detail).failure)
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -86,15 +87,15 @@ def server_error(request: HttpRequest) -> HttpResponse:
         return _database_away(request)
     if _for_people(request):
         return defaults.server_error(request)
-    return _response(request, ServerError().failure)
+    return response(request, ServerError().failure)
 
 
 def _database_away(request: HttpRequest) -> HttpResponse:
     if not _for_people(request):
-        return _response(request, DatabaseAway().failure)
+        return response(request, DatabaseAway().failure)
     # Without the request, from which the admin's pages would look up in the database who asks.
     context = {"site_header": admin.site.site_header}
     page = render_to_string("admin/database_away.html", context)
-    response = HttpResponse(page, status=DatabaseAway.status_code)
-    response["Retry-After"] = str(DatabaseAway.retry_after)
-    return response
+    away = HttpResponse(page, status=DatabaseAway.status_code)
+    away["Retry-After"] = str(DatabaseAway.retry_after)
+    return away

@@ -9,6 +9,7 @@ from math import sqrt
 from random import SystemRandom
 from typing import Any
 
+from inference import callers
 from inference.choice import Known, Point, Route, Target, choose
 from inference.errors import APIError
 from workers.broker import leases
@@ -47,6 +48,8 @@ class Routes:
 
     def __init__(self) -> None:
         self._known: Known | None = None
+        # By the models that a caller may ask: what is known, and what such a caller may see of it.
+        self._views: dict[frozenset[str], tuple[Known, Known]] = {}
         self._draw = Draws()
         self._reading = threading.Lock()
         self._began = -float("inf")  # the last look that succeeded
@@ -62,11 +65,17 @@ class Routes:
         self._ticker.stop()
 
     def known(self) -> Known:
-        """Raises RedisError if no plan is known yet, and none can be read."""
+        """As the caller may see it. Raises RedisError if no plan is known yet, and none can be
+        read."""
         if self._known is None or self._known.plan is None:
             self.refresh()
-        assert self._known is not None
-        return self._known
+        known, models = self._known, callers.current().models
+        assert known is not None
+        if models is None:
+            return known
+        if models not in self._views or self._views[models][0] is not known:
+            self._views[models] = known, known.of_models(models)
+        return self._views[models][1]
 
     def choose(self, target: Target, without: Collection[str] = frozenset()) -> Route:
         """Raises UnknownModel, UnknownVersion, NotServing and NoWorker, after a fresh look, and

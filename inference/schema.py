@@ -61,6 +61,7 @@ ASKED = (  # errors that any request for a model may meet
     errors.InvalidInput,
     errors.BlankInput,
     errors.InvalidTimeout,
+    errors.Unauthorized,
     errors.BodyTimeout,
     errors.LengthRequired,
     errors.InputTooLong,
@@ -69,6 +70,7 @@ ASKED = (  # errors that any request for a model may meet
     errors.UnsupportedEncoding,
     errors.QueueFull,
     errors.ClientShare,
+    errors.RateLimited,
     errors.ModelFailed,
     errors.Poisonous,
     errors.ServerError,
@@ -115,6 +117,9 @@ def of_answer() -> list[OpenApiParameter]:
             int,
         ),
         _header("Server-Timing", "Milliseconds in queue, model and in total.", [200]),
+        _header("X-Request-Id", "The caller's own, or a new id. Logs have it too.", [200]),
+        _header("RateLimit", "What is left of the client's limits (IETF draft).", [200, 429]),
+        _header("RateLimit-Policy", "The client's limits.", [200, 429]),
         _header("Retry-After", "Seconds.", [429, 503], int),
     ]
 

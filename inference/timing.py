@@ -40,6 +40,11 @@ def record(prediction: Prediction, seconds: float) -> None:
     timings().recorder.record(LatencySample.Stage.RESPONSE, prediction.model_version, seconds)
 
 
+def record_key(key: int) -> None:
+    """An API key is used, by its row's primary key."""
+    timings().recorder.use_key(key)
+
+
 def record_failure(label: str) -> None:
     """A request that this version was to answer got an error."""
     timings().recorder.fail(label)

@@ -3,19 +3,20 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from workers.broker.enqueue import Load, NewJob
+from workers.broker.enqueue import Load, NewJob, Verdict
 from workers.broker.wire import SUCCESSFUL
 
 
 @dataclass(frozen=True)
 class Refused:
-    """There was no room, or nobody to do it."""
+    """There was no room, nobody to do it, or the client is over a limit."""
 
     load: Load
+    verdict: Verdict = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Request:
         self.elsewhere = elsewhere  # whether its caller has another version to ask
         self.until = time.monotonic() + jobs[0].seconds
         self.calls = [Call(job, self) for job in jobs]
+        self.verdict: Verdict | None = None  # what was said at admission
         # Two threads end calls. The next number of a counter is taken in one step.
         self._ended = count(1)
         self._woken = count()

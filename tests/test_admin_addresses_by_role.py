@@ -9,14 +9,24 @@ import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.core import serializers
 from django.http import HttpResponse
-from django.test import Client
+from django.test import Client as Browser
 from django.urls import URLPattern, URLResolver, get_resolver
 from rq.job import Job
 
 from tests.jobs import waiting
 from tests.rows import a_model, a_version, a_worker, measured
 from workers.broker.connection import connection
-from workers.models import Change, GoldenInput, Intervention, ModelVersion, ServedModel
+from workers.catalog import clients
+from workers.models import (
+    Change,
+    Client,
+    GoldenInput,
+    Intervention,
+    Key,
+    ModelVersion,
+    ServedModel,
+    Usage,
+)
 
 pytestmark = [pytest.mark.usefixtures("redis"), pytest.mark.django_db]
 
@@ -69,6 +79,12 @@ TABLE = {
     **{f"workers/latencysample/{end}": expected for end, expected in STORED.items()},
     **{f"workers/change/{end}": expected for end, expected in STORED.items()},
     **{f"workers/intervention/{end}": expected for end, expected in STORED.items()},
+    **{f"workers/client/{end}": expected for end, expected in EDITED.items()},
+    "workers/client/<path:object_id>/delete/": NEVER,
+    "workers/client/<path:object_id>/make-key/": SUPERUSER,
+    **{f"workers/key/{end}": expected for end, expected in STORED.items()},
+    "workers/key/<path:object_id>/decide/<slug:name>/": SUPERUSER,
+    **{f"workers/usage/{end}": expected for end, expected in STORED.items()},
     "workers/queue/": VIEWERS,
     "workers/queue/<str:queue>/": VIEWERS,
     "workers/queue/<str:queue>/job/<str:job_id>/": VIEWERS,
@@ -102,6 +118,7 @@ def rows() -> Rows:
     group = Group.objects.create(name="g")
     change = Change.objects.create(model=model, action="register", by="anna", reason="r")
     done = Intervention.objects.create(action="empty", queue="m@1", by="anna", reason="r")
+    client = Client.objects.create(name="shop")
     return {
         "user": str(User.objects.create(username="somebody").pk),
         "group": str(group.pk),
@@ -111,6 +128,9 @@ def rows() -> Rows:
         "latencysample": str(measured(version, "model", [0.1]).pk),
         "change": str(change.pk),
         "intervention": str(done.pk),
+        "client": str(client.pk),
+        "key": str(clients.make_key(client, "anna").row.pk),
+        "usage": str(Usage.objects.create(client="shop", model="m", day=client.created).pk),
         "job": waiting("m@1", "a secret text"),
     }
 
@@ -125,7 +145,7 @@ def url(route: str, rows: Rows) -> str:
         ("r/<path:content_type_id>/<path:object_id>/", "r/9999/1/"),
         ("<path:object_id>", rows.get(table, "")),
         ("<id>", rows["user"]),
-        ("<slug:name>", "canary"),
+        ("<slug:name>", "revoke" if table == "key" else "canary"),
         ("<str:queue>", "m@1"),
         ("<str:job_id>", rows["job"]),
         ("<slug:action>", "cancel"),
@@ -134,8 +154,8 @@ def url(route: str, rows: Rows) -> str:
     return f"/admin/{route}{query}"
 
 
-def client_of(role: str) -> Client:
-    client = Client(raise_request_exception=False)
+def client_of(role: str) -> Browser:
+    client = Browser(raise_request_exception=False)
     if role == "anonymous":
         return client
     if role == "superuser":
@@ -152,7 +172,8 @@ def client_of(role: str) -> Client:
 
 def stored() -> str:
     """Everything that a click could change, but for sessions and log-ins."""
-    kinds = (ServedModel, ModelVersion, GoldenInput, Change, Intervention, Group)
+    kinds: Any = (ServedModel, ModelVersion, GoldenInput, Change, Intervention, Group)
+    kinds += (Client, Key, Usage)
     found = serializers.serialize("json", [row for kind in kinds for row in kind.objects.all()])
     keys = sorted(connection().scan_iter())
     return f"{found} {User.objects.count()} {[(key, connection().dump(key)) for key in keys]}"
@@ -230,7 +251,7 @@ def test_an_error_page_says_what_to_do_and_leads_back(
 
 
 def test_a_form_without_its_token_gets_a_proper_page(rows: Rows) -> None:
-    client = Client(enforce_csrf_checks=True)
+    client = Browser(enforce_csrf_checks=True)
     client.force_login(User.objects.create_superuser("root"))
     answer = client.post("/admin/workers/queue/m@1/do/empty/", {"reason": "r"})
     _is_proper(answer, 403, "Nothing was changed.")

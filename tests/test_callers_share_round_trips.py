@@ -19,11 +19,12 @@ from tests import answering
 from tests.jobs import live
 from tests.waiting import eventually
 from workers.broker.connection import connection, queue
-from workers.broker.enqueue import Load, NewJob, enqueue
+from workers.broker.enqueue import Admission, Load, NewJob, Verdict, enqueue
 from workers.broker.wire import JSONSerializer
 
 SECONDS = 30.0
 LABEL, OTHER = "m@1", "m@2"
+NO_ROOM = Verdict(Admission.NO_ROOM)
 
 
 @pytest.fixture
@@ -209,7 +210,7 @@ def test_who_finds_no_room_is_told(asked: Any, settings: Any) -> None:
     first, second = jobs(2)
     asked(first)
     eventually(lambda: answering.waiting(LABEL))
-    assert asked(second).result(SECONDS) == Refused(Load(waiting=1, workers=1, admitted=0))
+    assert asked(second).result(SECONDS) == Refused(Load(waiting=1, workers=1, admitted=0), NO_ROOM)
     answering.write(first.id, 1)
 
 
@@ -317,7 +318,7 @@ def test_jobs_for_several_versions_go_to_their_queues(asked: Any) -> None:
 def test_one_version_without_workers_harms_nobody_elses_request(asked: Any) -> None:
     [good], [bad] = jobs(1), jobs(1, OTHER)
     answers = [asked(bad), asked(good)]
-    assert answers[0].result(SECONDS) == Refused(Load(waiting=0, workers=0, admitted=0))
+    assert answers[0].result(SECONDS) == Refused(Load(waiting=0, workers=0, admitted=0), NO_ROOM)
     eventually(lambda: answering.waiting(LABEL))
     answering.write(good.id, 1)
     assert isinstance(answers[1].result(SECONDS), Ended)

@@ -340,6 +340,8 @@ STATUSES = {
     "body_timeout": (408, "Validation"),
     "body_too_large": (413, "Validation"),
     "client_share": (429, "Overloaded"),
+    "rate_limited": (429, "Overloaded"),
+    "invalid_api_key": (401, "Validation"),
     "database_away": (503, "Unhealthy"),
     "deadline_passed": (504, "Overloaded"),
     "empty_batch": (400, "Empty"),

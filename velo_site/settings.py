@@ -30,6 +30,11 @@ VELO_WORKER_MEMORY_MB = env.integer("VELO_WORKER_MEMORY_MB", 0)  # of versions i
 VELO_CHECK_TIMEOUT = env.integer("VELO_CHECK_TIMEOUT", 600, minimum=1)  # seconds, of a version
 VELO_ACTIVATION_TIMEOUT = env.integer("VELO_ACTIVATION_TIMEOUT", 600, minimum=1)  # then it failed
 
+# Access
+VELO_AUTH = env.choice(
+    "VELO_AUTH", ("open", "keys"), "open"
+)  # keys: no request without a valid key
+
 # What a request may ask
 VELO_MAX_INPUT_CHARS = env.integer("VELO_MAX_INPUT_CHARS", 200_000, minimum=1)
 VELO_MAX_BODY_BYTES = env.integer("VELO_MAX_BODY_BYTES", 2 * 1024 * 1024, minimum=1)
@@ -112,6 +117,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "inference.middleware.Callers",
     "django.middleware.security.SecurityMiddleware",
     "velo_site.middleware.AdminSession",
     "django.middleware.common.CommonMiddleware",
@@ -277,6 +283,7 @@ SPECTACULAR_SETTINGS = {
         "drf_spectacular.hooks.postprocess_schema_enums",
         "inference.openapi.require_bodies",
         "inference.openapi.describe_models",
+        "inference.openapi.require_keys",
     ],
     "SORT_OPERATIONS": False,  # as in urls.py: what people come for stands first
 }

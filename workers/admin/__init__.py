@@ -1,5 +1,15 @@
-"""The admin pages: models and versions, decisions, live workers, queues and jobs, latency."""
+"""The admin pages: models and versions, decisions, live workers, queues and jobs, latency,
+clients and keys."""
 
-from workers.admin import audit, interventions, latency, models, queues, versions, workers
+from workers.admin import audit, clients, interventions, latency, models, queues, versions, workers
 
-__all__ = ["audit", "interventions", "latency", "models", "queues", "versions", "workers"]
+__all__ = [
+    "audit",
+    "clients",
+    "interventions",
+    "latency",
+    "models",
+    "queues",
+    "versions",
+    "workers",
+]

@@ -33,6 +33,8 @@ def fieldsets(record: JobRecord, reads: bool) -> list[dict[str, Any]]:
     facts = [
         ("State", state),
         ("Queue", queue_link(record.queue)),
+        ("Request", record.request or NOTHING),
+        ("Client", record.client or NOTHING),
         ("Worker", _worker(line.worker)),
         ("Created", moment(record.created)),
         ("Enqueued", moment(line.enqueued)),

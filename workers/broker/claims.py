@@ -16,6 +16,7 @@ from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.utils import now, str_to_date, utcformat
 
+from workers.broker import ledger
 from workers.broker.clock import clock
 from workers.broker.connection import script
 from workers.broker.names import EVERYBODY, leases_key
@@ -47,7 +48,14 @@ class Claim:
     plain: bool  # nothing in it needs more than claim and finish do
     suspect: bool  # it was in flight when a worker died, and runs alone
     inputs: int  # that it has
+    request: str  # the id of the request that it belongs to; empty for RQ's own jobs
+    client: str  # the client that asked; empty if the API is open
     started_at: datetime
+
+    @property
+    def named(self) -> str:
+        """In log lines: its id, and that of its request."""
+        return f"{self.job_id} (request {self.request})" if self.request else self.job_id
 
     @property
     def execution_key(self) -> str:
@@ -109,6 +117,10 @@ class Answer:
     value: Any
     ttl: int  # seconds it is kept; negative: for ever
     inputs: int = 1  # that it answers
+    # Tokens of them that the model read; None where nothing is counted as used: a shadow's copy, or
+    # an input that was refused.
+    tokens: int | None = None
+    version: str = ""  # the label of the version that answers
 
 
 def claim(
@@ -148,8 +160,8 @@ def claim(
 
 def _claimed(job: Sequence[Any], started: datetime) -> Claim:
     """As claim.lua returns it."""
-    job_id, execution_id, queue, data, meta, timeout, result_ttl, enqueued, *flags = job
-    plain, suspect, inputs = flags
+    job_id, execution_id, queue, data, meta, timeout, result_ttl, enqueued, *more = job
+    plain, suspect, inputs, request, client = more
     return Claim(
         job_id=job_id.decode(),
         execution_id=execution_id.decode(),
@@ -162,6 +174,8 @@ def _claimed(job: Sequence[Any], started: datetime) -> Claim:
         plain=bool(plain),
         suspect=bool(suspect),
         inputs=inputs,
+        request=request.decode(errors="replace"),
+        client=client.decode(errors="replace"),
         started_at=started,
     )
 
@@ -170,7 +184,8 @@ def finish(connection: Redis, worker: str, answers: Sequence[Answer], seconds: f
     """Write the answers: WRITTEN, FENCED or HAS_DEPENDENTS for each. One round trip.
 
     A FENCED job belongs to another worker; RQ must write a job that HAS_DEPENDENTS. `seconds` is
-    how long the worker has worked on all of them.
+    how long the worker has worked on all of them. What they used is counted in the same step, in
+    the ledger, by client, version and day: inputs and tokens.
     """
     ended = now()
     args: list[Any] = [RQ_KEY_PREFIX, worker, utcformat(ended), ended.timestamp(), seconds]
@@ -179,7 +194,15 @@ def finish(connection: Redis, worker: str, answers: Sequence[Answer], seconds: f
         args += (claimed.job_id, claimed.execution_id, claimed.queue, answer.ttl)
         write = pack if claimed.takes_floats else JSONSerializer.dumps
         args += (claimed.started_at.timestamp(), b64encode(write(answer.value)))
-    return cast(list[int], script("finish")(args=args, client=connection))
+        used = (0, 0) if answer.tokens is None else (answer.inputs, answer.tokens)
+        args += (claimed.client, claimed.inputs, *used, answer.version)
+    outcomes = script("finish")(keys=[ledger.FIGURES], args=args, client=connection)
+    return cast(list[int], outcomes)
+
+
+def release(connection: Redis, job_id: str) -> None:
+    """A job that has failed for good counts no more among the inputs of its client."""
+    script("release")(keys=[Job.key_for(job_id)], args=[job_id], client=connection)
 
 
 def put_back(connection: Redis, worker: str, executions: Sequence[str]) -> int:

@@ -5,7 +5,7 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, repeat
+from enum import IntEnum
 from typing import Any, cast
 from uuid import uuid4
 
@@ -19,6 +19,7 @@ from rq.utils import utcformat
 
 from workers.broker.clock import clock
 from workers.broker.connection import connection, queue, script
+from workers.broker.grants import Grant
 from workers.broker.names import EVERYBODY, Lane, lane_key, leases_key
 from workers.broker.wire import JSONSerializer
 from workers.jobs import INFER
@@ -36,6 +37,30 @@ class Load:
     waiting: int  # inputs in the queue
     workers: int  # alive, with the model loaded
     admitted: int = 0  # admitted jobs, of the jobs that arrived together
+    # Of each group of jobs, in their order.
+    verdicts: Sequence["Verdict"] = field(default=(), compare=False)
+
+
+class Admission(IntEnum):
+    """What became of a group of jobs at admission, as enqueue.lua says it."""
+
+    NO_ROOM = 0
+    ADMITTED = 1
+    RATE = 2  # the client has had its inputs of this minute
+    TOKENS = 3  # the client has had its tokens of this day
+    AT_ONCE = 4  # too many inputs of the client wait or are computed
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of a group of jobs. What is left is None where the client has no such limit."""
+
+    admission: Admission
+    retry_after: int = 0  # seconds; 0: not known
+    inputs_left: int | None = None  # that the client may send at once
+    full_in: int = 0  # seconds until it may send as many as its limit allows in a minute
+    tokens_left: int | None = None
+    day_ends_in: int = 0  # seconds
 
 
 def waiting(names: Sequence[str]) -> int:
@@ -71,6 +96,8 @@ class NewJob:
     # that says that each must be asked in a job of its own.
     several: bool = False
     readmitted: bool = False  # its input was let in before, in another job
+    request: str = ""  # the id of the request that it belongs to
+    grant: Grant | None = None  # of the client that asks; None: the API is open
     id: str = field(default_factory=lambda: str(uuid4()))
 
     @property
@@ -92,8 +119,11 @@ def enqueue(
     also while no worker is alive.
 
     `groups`: sizes of groups of jobs, in the order of `jobs`; without it each job is a group. A
-    group is let in whole or not at all. A group with more inputs than the limit is let in if
-    nothing waits, so that each request can be answered by an idle server.
+    group is of one request. It is let in whole or not at all. A group with more inputs than the
+    limit is let in if nothing waits, so that each request can be answered by an idle server.
+    While there is no room, a client with a grant is let in as long as it has less than its share:
+    VELO_MAX_QUEUE divided by the clients that have inputs here. The limits of its grant hold in any
+    case; see `Grant`.
 
     One round trip and one step in Redis, whatever their number. `bell`: a stream that gets an
     entry and so wakes its readers. The fields are the fields that RQ's `enqueue_call` writes,
@@ -118,8 +148,13 @@ def enqueue(
     most = settings.VELO_MAX_QUEUE if most is None else most
     args: list[Any] = [RQ_KEY_PREFIX, most, 2 * len(fields)]
     args += (word for item in fields.items() for word in item)
-    sizes = chain.from_iterable((size, *repeat(0, size - 1)) for size in groups or repeat(1))
-    for job, size in zip(jobs, sizes, strict=False):
+    sizes = list(groups) if groups is not None else [1] * len(jobs)
+    args.append(len(sizes))
+    first = 0
+    for size in sizes:
+        args += (size, *_of_request(jobs[first]))
+        first += size
+    for job in jobs:
         arguments = [job.input] if job.compare is None else [job.input, job.compare]
         named: dict[str, Any] = {"parameters": job.parameters} if job.parameters else {}
         if job.several:
@@ -127,14 +162,41 @@ def enqueue(
         data = JSONSerializer.dumps([INFER, None, arguments, named])
         lifetime = settings.VELO_REQUEST_TIMEOUT if job.lifetime is None else job.lifetime
         args += (job.id, zlib.compress(data), job.description, job.seconds, job.crashes)
-        args += (math.ceil(lifetime), len(data) if len(data) > HEAVY else 0, job.inputs, size)
-    waiting, workers, admitted, time_now = script("enqueue")(
+        args += (math.ceil(lifetime), len(data) if len(data) > HEAVY else 0, job.inputs)
+    waiting, workers, time_now, *said = script("enqueue")(
         keys=[lane_key(name, lane), leases_key(name), *([bell] if bell else [])],
         args=args,
         client=connection(),
     )
+    verdicts = [_verdict(one) for one in said]
+    admitted = sum(
+        size
+        for size, one in zip(sizes, verdicts, strict=True)
+        if one.admission is Admission.ADMITTED
+    )
     clock.learn(float(time_now))
-    return Load(waiting, workers, admitted)
+    return Load(waiting, workers, admitted, verdicts)
+
+
+def _of_request(job: NewJob) -> tuple[Any, ...]:
+    """What enqueue.lua is told of the request that the job belongs to."""
+    grant = job.grant
+    if grant is None:
+        return job.request, "", 0, 0, 0
+    limits = (grant.inputs_per_minute, grant.tokens_per_day, grant.inputs_at_once)
+    return job.request, grant.client, *(limit or 0 for limit in limits)
+
+
+def _verdict(said: Sequence[int]) -> Verdict:
+    admission, retry_after, inputs_left, full_in, tokens_left, day_ends_in = said
+    return Verdict(
+        Admission(admission),
+        retry_after,
+        None if inputs_left < 0 else inputs_left,
+        full_in,
+        None if tokens_left < 0 else tokens_left,
+        day_ends_in,
+    )
 
 
 def withdraw(jobs: Sequence[NewJob]) -> list[int | None]:

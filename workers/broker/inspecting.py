@@ -86,6 +86,8 @@ class JobRecord:
 
     line: JobLine
     queue: str
+    request: str  # the id of the request that it belongs to
+    client: str  # that asked
     created: datetime | None
     timeout: str
     retries_left: str
@@ -193,6 +195,8 @@ def job(queue: str, job_id: str) -> JobRecord | None:
     return JobRecord(
         line=_line(job_id, fields),
         queue=queue,
+        request=_text(fields.get("request")),
+        client=_text(fields.get("client")),
         created=_date(fields.get("created_at")),
         timeout=_text(fields.get("timeout")),
         retries_left=_text(fields.get("retries_left")),

@@ -5,6 +5,7 @@ rows, so that the rows are the truth about the whole system.
 """
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from django.utils import timezone
 
 from workers.broker.connection import connection
 from workers.broker.ledger import Field, Packet, Sender
-from workers.metrics import shadowing
+from workers.metrics import shadowing, usage
 from workers.metrics.shadowing import Comparisons
 from workers.models import LatencySample
 from workers.values.histogram import Histogram
@@ -58,6 +59,7 @@ class Recorder:
         self._pending: dict[Key, Measured] = {}
         self._responses: list[float] = []
         self._sender = Sender()
+        self._keys: dict[int, float] = {}
         self.comparisons = Comparisons()
 
     def record(self, stage: LatencySample.Stage, label: str, *durations: float) -> None:
@@ -77,6 +79,10 @@ class Recorder:
         with self._lock:
             self._measured(LatencySample.Stage.RESPONSE, label).failed += 1
 
+    def use_key(self, key: int) -> None:
+        """This API key, by its row's primary key, is used now."""
+        self._keys[key] = time.time()
+
     def _measured(self, stage: LatencySample.Stage, label: str) -> Measured:
         """Of this minute."""
         minute = timezone.now().replace(second=0, microsecond=0)
@@ -95,9 +101,13 @@ class Recorder:
         with self._lock:
             pending, self._pending = self._pending, {}
             responses, self._responses = self._responses, []
+        keys, self._keys = self._keys, {}
         compared = self.comparisons.take()
         self._sender.send(
-            Packet({**to_figures(pending), **shadowing.sums(compared)}, shadowing.minima(compared))
+            Packet(
+                {**to_figures(pending), **shadowing.sums(compared)},
+                {**shadowing.minima(compared), **usage.to_figures(keys)},
+            )
         )
         if responses:
             _push_responses(responses)

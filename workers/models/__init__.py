@@ -1,8 +1,9 @@
-"""The tables: which models and versions there are, who runs them, how fast they answer.
+"""The tables: models and versions, who runs them, who may ask, how fast they answer.
 
 The admin and /stat read through the same QuerySets, so that the two can't disagree.
 """
 
+from workers.models.clients import Client, Key, Usage
 from workers.models.interventions import Intervention, Queue
 from workers.models.measures import LatencySample, ShadowComparison, WrittenBatch, prune
 from workers.models.versions import Change, GoldenInput, ModelVersion, ServedModel
@@ -10,13 +11,16 @@ from workers.models.workers import Worker, WorkerQuerySet
 
 __all__ = [
     "Change",
+    "Client",
     "GoldenInput",
     "Intervention",
+    "Key",
     "LatencySample",
     "ModelVersion",
     "Queue",
     "ServedModel",
     "ShadowComparison",
+    "Usage",
     "Worker",
     "WorkerQuerySet",
     "WrittenBatch",

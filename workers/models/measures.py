@@ -7,9 +7,12 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from workers.models.clients import Usage
 from workers.models.versions import ModelVersion
 from workers.models.workers import Worker
 from workers.values.histogram import Histogram
+
+USAGE_KEPT = timedelta(days=400)
 
 
 class LatencySample(models.Model):
@@ -100,5 +103,6 @@ def prune() -> dict[str, int]:
     deleted: dict[str, Any] = {
         "latency": LatencySample.objects.filter(minute__lt=oldest).delete()[0],
         "workers": Worker.objects.filter(last_seen__lt=oldest).delete()[0],
+        "usage": Usage.objects.filter(day__lt=timezone.now() - USAGE_KEPT).delete()[0],
     }
     return deleted

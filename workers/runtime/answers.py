@@ -79,7 +79,7 @@ class Answers:
                     self._done += answer.inputs
                 elif outcome == claims.FENCED:
                     log.warning(
-                        "job %s is no longer ours: its answer is dropped", answer.claim.job_id
+                        "job %s is no longer ours: its answer is dropped", answer.claim.named
                     )
                 elif outcome == claims.HAS_DEPENDENTS:
                     self._outcomes.succeed(answer)
@@ -96,10 +96,12 @@ class Answers:
     def fail(self, claim: Claim, raised: Raised) -> None:
         """Let RQ write the failure, and its retry if attempts are left. Logs RedisError."""
         self._failed += 1
+        # Without the error's own words, which may repeat the input.
+        log.warning("worker %s: job %s: %s", self._worker, claim.named, raised[0].__name__)
         try:
             self._outcomes.fail(claim, raised)
         except NoSuchJobError:
-            log.info("job %s was deleted while it ran", claim.job_id)
+            log.info("job %s was deleted while it ran", claim.named)
         except RedisError:
             log.exception("worker %s: the failure of a job can't be written", self._worker)
         finally:

@@ -144,7 +144,7 @@ class BatchLoop:
 
     def _drop(self, claim: Claim) -> None:
         """Its caller has gone: computing it would take time from the callers that wait."""
-        log.info("job %s dropped, its deadline has passed", claim.job_id)
+        log.info("job %s dropped, its deadline has passed", claim.named)
         with suppress(NoSuchJobError, RedisError):
             Job.fetch(claim.job_id, self._redis, JSONSerializer).delete()
         self._intake.release([claim])
@@ -290,7 +290,8 @@ class BatchLoop:
             if not sheet.is_complete:
                 return []
             ttl = self._default_ttl if claim.result_ttl is None else claim.result_ttl
-            return [Answer(claim, sheet.value(), ttl, sheet.inputs_answered)]
+            counted = (sheet.inputs_answered, sheet.tokens, runner.label)
+            return [Answer(claim, sheet.value(), ttl, *counted)]
         if isinstance(output, Output):
             return [self._answer(runner, question, output, waited)]
         if question.parameters and isinstance(output[1], InputError):
@@ -303,10 +304,13 @@ class BatchLoop:
             likeness = runner.compare(question.compare, output)
             return Answer(question.claim, {"likeness": likeness}, ttl=0)
         ttl = question.claim.result_ttl
+        prediction = runner.prediction(output, waited)
         return Answer(
             question.claim,
-            vars(runner.prediction(output, waited)),
+            vars(prediction),
             self._default_ttl if ttl is None else ttl,
+            tokens=prediction.tokens,
+            version=runner.label,
         )
 
     def _refusal(self, runner: Runner, question: Question, error: InputError) -> Answer:

@@ -11,7 +11,7 @@ from django.db import DataError, IntegrityError, transaction
 
 from workers.broker import ledger, reports
 from workers.catalog import lifecycle
-from workers.metrics import latency, shadowing
+from workers.metrics import latency, shadowing, usage
 from workers.models import ModelVersion, Worker, WrittenBatch
 from workers.models.workers import LOST
 
@@ -123,6 +123,8 @@ def _write_batch(batch: ledger.Batch) -> dict[ledger.Field, float]:
             ids = _version_ids()
             left = latency.store(latency.from_figures(batch.figures), ids)
             shadowing.store(shadowing.from_figures(batch.figures), ids)
+            usage.store(usage.from_figures(batch.figures))
+            usage.store_keys(batch.figures)
             for loss in batch.losses:
                 Worker.objects.record_loss(**loss)
             written.left = list(latency.to_figures(left).items())

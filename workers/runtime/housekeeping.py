@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from workers.broker import ledger, reports
 from workers.broker.connection import connection
 from workers.broker.election import Seat
-from workers.catalog import lifecycle, plan
+from workers.catalog import clients, lifecycle, plan
 from workers.models import prune
 from workers.runtime import bookkeeping
 
@@ -78,6 +78,7 @@ class Housekeeper:
         lifecycle.give_up_silent_checks()
         lifecycle.conclude()
         plan.publish()
+        clients.publish()
         if connection().set(PRUNED, "begun", nx=True, ex=PRUNE_AGAIN):
             log.info("pruned: %s", prune())
             clear_sessions()

@@ -33,6 +33,11 @@ class AnswerSheet:
         """By the job's answer: none where an input failed, since then each is asked again."""
         return 0 if self._failed else len(self._answers)
 
+    @property
+    def tokens(self) -> int | None:
+        """Of the inputs that its job answers; None where it answers none."""
+        return None if self._failed else sum(one["tokens"] for one in self._answers.values())
+
     def value(self) -> dict[str, Any]:
         """What the job returns; see wire.py."""
         if self._failed:

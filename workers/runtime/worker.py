@@ -274,4 +274,7 @@ class InferenceWorker(SimpleWorker):
             return
         if deadlines.is_late(job.meta, clock.now()):
             job.retries_left = 0  # nobody waits any more
+        final = not job.should_retry
         super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
+        if final:
+            claims.release(self.connection, job.id)

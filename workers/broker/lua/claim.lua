@@ -19,9 +19,11 @@
 -- returns the server's time, or nothing if the worker's lease is over (fencing: its jobs may be
 --         given to others); then, unless RQ is suspended, for each job: id, execution id, queue,
 --         data, meta, timeout, result_ttl, enqueued_at, 1 if nothing in it needs more than claim and finish do
---         (callbacks, webhooks, …), 1 if it is a suspect, and how many inputs it has
+--         (callbacks, webhooks, …), 1 if it is a suspect, how many inputs it has, the id
+--         of its request, and the client that asked
 local prefix, worker, time_text = ARGV[1], ARGV[2], ARGV[3]
 local limit, suspects, heavy = tonumber(ARGV[5]), ARGV[6] == '1', tonumber(ARGV[7])
+local BACKGROUND_TURN = 20
 local looked_at = 1000 -- heavy jobs that are left where they are
 local index = prefix .. ':worker:' .. worker .. ':executions'
 local seconds, microseconds = unpack(redis.call('TIME'))
@@ -79,7 +81,7 @@ local function claim(queue, id, inputs)
   local key = prefix .. ':job:' .. id
   local job = redis.call('HMGET', key, 'data', 'meta', 'timeout', 'result_ttl', 'enqueued_at',
     'success_callback_name', 'failure_callback_name', 'stopped_callback_name', 'group_id',
-    'webhooks', 'repeats_left', 'rate_limit_key', 'crashes')
+    'webhooks', 'repeats_left', 'rate_limit_key', 'crashes', 'request', 'client')
   if not job[1] then
     return
   end
@@ -105,7 +107,8 @@ local function claim(queue, id, inputs)
   redis.call('SADD', index, composite)
   longest = math.max(longest, ttl)
   claimed[#claimed + 1] = {id, execution_id, queue, job[1], job[2] or '', timeout,
-    tonumber(job[4]) or false, job[5] or '', plain and 1 or 0, job[13] and 1 or 0, inputs}
+    tonumber(job[4]) or false, job[5] or '', plain and 1 or 0, job[13] and 1 or 0, inputs,
+    job[14] or '', job[15] or ''}
   taken = taken + inputs
 end
 
@@ -180,8 +183,19 @@ local function claim_lane(suffix)
   return #claimed == 1
 end
 
-if claim_lane('') then
-  claim_lane(':background')
+-- Background jobs take what interactive jobs leave, and one claim in BACKGROUND_TURN.
+local function is_turn_of_background()
+  for number = 2, #KEYS do
+    if redis.call('EXISTS', KEYS[number] .. ':background') == 1 then
+      return redis.call('INCR', 'velo:background-turn') % BACKGROUND_TURN == 0
+    end
+  end
+  return false
+end
+
+local lanes = is_turn_of_background() and {':background', ''} or {'', ':background'}
+if claim_lane(lanes[1]) then
+  claim_lane(lanes[2])
 end
 
 if #claimed > 1 then

@@ -1,14 +1,22 @@
 -- Writes the answers of jobs that succeeded: what RQ's `handle_job_success` writes, in one step.
 --
+-- Counts what they used, in the same step: exact, whichever process dies when.
+--
+-- KEYS    1 the figures that wait for the database
 -- ARGV    1 RQ's key prefix, 2 worker, 3 time as RQ writes it in jobs, 4 the same in Unix seconds,
 --         5 seconds the worker has worked on them, then for each job: id, execution id, queue,
---         result_ttl, when it was started in Unix seconds, answer in base64 (see wire.pack)
+--         result_ttl, when it was started in Unix seconds, answer in base64 (see wire.pack), the client
+--         that asked or nothing, how many inputs it has, how many of them are answered, their tokens, and
+--         the version that answered
 -- returns for each job: 1 written; 0 not, the job isn't this worker's any more (fencing: it was given to
 --         another worker, answered or deleted); 2 not, other jobs depend on this job
 local prefix, worker, time_text = ARGV[1], ARGV[2], ARGV[3]
 local time = tonumber(redis.call('TIME')[1]) -- see claim.lua
 local index = prefix .. ':worker:' .. worker .. ':executions'
 local outcomes, written = {}, 0
+local DAY = 86400
+local today = math.floor(time / DAY)
+local used, clients = {}, {} -- by client and version: inputs and tokens; tokens by client
 
 -- A full memory has to be an error before anything is done; see claim.lua.
 local worker_key = prefix .. ':worker:' .. worker
@@ -55,9 +63,41 @@ local function finish(id, execution_id, queue, ttl, started, answer)
   return 1
 end
 
-for first = 6, #ARGV, 6 do
-  outcomes[#outcomes + 1] = finish(ARGV[first], ARGV[first + 1], ARGV[first + 2],
-    tonumber(ARGV[first + 3]), ARGV[first + 4], ARGV[first + 5])
+local function add(counts, key, inputs, tokens)
+  local so_far = counts[key] or {0, 0}
+  counts[key] = {so_far[1] + inputs, so_far[2] + tokens}
+end
+
+local function release(client, id, inputs)
+  local open = 'velo:open:' .. client
+  if redis.call('ZREM', open, id .. ':' .. inputs) == 1 then
+    redis.call('DECRBY', open .. ':inputs', inputs)
+  end
+end
+
+for first = 6, #ARGV, 11 do
+  local outcome = finish(ARGV[first], ARGV[first + 1], ARGV[first + 2], tonumber(ARGV[first + 3]),
+    ARGV[first + 4], ARGV[first + 5])
+  outcomes[#outcomes + 1] = outcome
+  local client, inputs, tokens = ARGV[first + 6], tonumber(ARGV[first + 8]), tonumber(ARGV[first + 9])
+  if outcome == 1 and client ~= '' then
+    release(client, ARGV[first], ARGV[first + 7])
+    add(clients, client, inputs, tokens)
+  end
+  if outcome == 1 and inputs > 0 then
+    add(used, cjson.encode({'usage', client, ARGV[first + 10], tostring(today)}), inputs, tokens)
+  end
+end
+for words, counts in pairs(used) do
+  -- As ledger.Field: JSON, with one word more.
+  local field = string.sub(words, 1, -2)
+  redis.call('HINCRBYFLOAT', KEYS[1], field .. ',"inputs"]', counts[1])
+  redis.call('HINCRBYFLOAT', KEYS[1], field .. ',"tokens"]', counts[2])
+end
+for client, counts in pairs(clients) do
+  local key = 'velo:tokens:' .. client .. ':' .. today
+  redis.call('INCRBY', key, counts[2])
+  redis.call('EXPIRE', key, 2 * DAY)
 end
 if written > 0 then
   redis.call('HINCRBY', worker_key, 'successful_job_count', written)

@@ -59,6 +59,13 @@ local function fail(job, id, queue, execution_id, started, traceback)
   failed = failed + 1
 end
 
+-- It doesn't count among the inputs of its client any more; see enqueue.lua.
+local function release(client, id, inputs)
+  if client and redis.call('ZREM', 'velo:open:' .. client, id .. ':' .. inputs) == 1 then
+    redis.call('DECRBY', 'velo:open:' .. client .. ':inputs', inputs)
+  end
+end
+
 local function take_apart(job, id, queue, execution_id, started)
   local results, ttl = prefix .. ':results:' .. id, tonumber(ARGV[9])
   redis.call('HSET', job, 'status', 'finished', 'ended_at', ARGV[4])
@@ -75,8 +82,8 @@ for first = #ARGV - 2, 10, -3 do
   local composite = ARGV[first]
   local id, execution_id = string.match(composite, '^(.*):([^:]*)$')
   local job, execution = prefix .. ':job:' .. id, prefix .. ':execution:' .. composite
-  local queue, status, owner, lane, inputs = unpack(redis.call('HMGET', job, 'origin', 'status',
-    'worker_name', 'lane', 'inputs'))
+  local queue, status, owner, lane, inputs, client = unpack(redis.call('HMGET', job, 'origin', 'status',
+    'worker_name', 'lane', 'inputs', 'client'))
   local started = redis.call('HGET', execution, 'created_at') or ''
   if status == 'started' and owner == worker then
     -- First what a full memory refuses.
@@ -88,8 +95,10 @@ for first = #ARGV - 2, 10, -3 do
     end
     if crashes_allowed > 0 and inputs then
       take_apart(job, id, queue, execution_id, started)
+      release(client, id, inputs)
     elseif crashes_allowed > 0 and crashes >= crashes_allowed then
       fail(job, id, queue, execution_id, started, ARGV[first + 2])
+      release(client, id, 1)
     else
       redis.call('HSET', job, 'status', 'queued')
       for _ = 1, inputs or 1 do
