@@ -18,7 +18,7 @@ from granian._granian import RSGIHTTPProtocol as HTTPProtocol
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 from granian.rsgi import Scope
 
-from inference import callers, keys, presence, sockets
+from inference import callers, keys, presence, sockets, timing
 from inference.callers import Caller
 from inference.environ import environ_of
 from inference.errors import APIError, BodyTimeout, ServerError
@@ -61,7 +61,7 @@ class Door:
         try:
             environ = environ_of(scope)
         except APIError as error:
-            _refuse(proto, Refusal(error, close=True), scope.path, Caller())
+            _refuse(proto, Refusal(error, close=True), scope, Caller())
             return
         length, path = int(environ["CONTENT_LENGTH"] or 0), environ["PATH_INFO"]
         chunked = "HTTP_TRANSFER_ENCODING" in environ
@@ -79,14 +79,14 @@ class Door:
         if isinstance(visit, Refusal):
             if chunked or 0 < length <= EMPTIED:
                 await self._empty(self._gate.room(path, method), _Parts(proto))
-            _refuse(proto, visit, path, caller)
+            _refuse(proto, visit, scope, caller)
             return
         environ[ENVIRON] = caller
         status = 0
         try:
             if body := await self._body(visit, proto, length, chunked):
                 if isinstance(body, Refusal):
-                    _refuse(proto, body, path, caller)
+                    _refuse(proto, body, scope, caller)
                     return
                 environ["CONTENT_LENGTH"] = str(len(body))
                 environ["wsgi.input"] = BytesIO(body)
@@ -112,7 +112,12 @@ class Door:
                     found = self._ask(environ)
             except Exception:
                 log.exception("%s %s", environ["REQUEST_METHOD"], environ["PATH_INFO"])
-                found = _of(self._failed, environ["PATH_INFO"], environ[ENVIRON])
+                found = _of(
+                    self._failed,
+                    environ["REQUEST_METHOD"],
+                    environ["PATH_INFO"],
+                    environ[ENVIRON],
+                )
             self._loop.call_soon_threadsafe(answer.set_result, found)
 
         room.threads.run(ask)
@@ -177,14 +182,16 @@ class Door:
             self._emptying -= 1
 
 
-def _of(refusal: Refusal, path: str, caller: Caller) -> Answer:
+def _of(refusal: Refusal, method: str, path: str, caller: Caller) -> Answer:
     """In the form that the path speaks, with the headers that each answer to this caller has."""
     status, headers, content = refusal.said(path)
+    timing.record_error(refusal.code)
+    timing.record_answer(method, path, status)
     return status, [*headers, *caller.headers.items()], content
 
 
-def _refuse(proto: HTTPProtocol, refusal: Refusal, path: str, caller: Caller) -> None:
-    proto.response_bytes(*_of(refusal, path, caller))
+def _refuse(proto: HTTPProtocol, refusal: Refusal, scope: Scope, caller: Caller) -> None:
+    proto.response_bytes(*_of(refusal, scope.method, scope.path, caller))
 
 
 class _Parts:

@@ -46,6 +46,11 @@ class Refusal:
         self._close = close
         self._said: dict[Form, Answer] = {}
 
+    @property
+    def code(self) -> str:
+        """Of the error."""
+        return self._failure.code
+
     def said(self, path: str) -> Answer:
         """In the form that this path speaks."""
         speaks = form(path)

@@ -21,6 +21,7 @@ BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 # Open without a key: probes, the page of the documentation, and the admin and its files, which
 # have a log-in of their own.
 OPEN = re.compile(r"/health(/.*)?|/v2/health/.*|/admin(/.*)?|/static/.*|/docs|/favicon\.ico")
+METRICS = "/metrics"
 SCHEMA = "/schema"  # without a key it describes no models
 
 
@@ -75,7 +76,7 @@ def caller(environ: Mapping[str, Any], request_id: str) -> Caller:
     """The caller of a request. Where it needs a valid key and has none (see VELO_AUTH), raises
     Unauthorized, or QueueAway while no keys are known."""
     path = environ["PATH_INFO"]
-    if settings.VELO_AUTH == "open" or OPEN.fullmatch(path):
+    if settings.VELO_AUTH == "open" or OPEN.fullmatch(path) or _is_open_metrics(path):
         return Caller(request_id)
     key = _key(environ)
     with redis_errors():
@@ -86,6 +87,10 @@ def caller(environ: Mapping[str, Any], request_id: str) -> Caller:
         raise Unauthorized
     timing.record_key(grant.key)
     return Caller(request_id, grant, None if grant.models is None else frozenset(grant.models))
+
+
+def _is_open_metrics(path: str) -> bool:
+    return path == METRICS and settings.VELO_METRICS == "open"
 
 
 def _key(environ: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from inference import callers, keys, problems
+from inference import callers, keys, problems, timing
 from inference.callers import Caller
 from inference.errors import APIError
 
@@ -33,4 +33,6 @@ class Callers:
                 response = self._get_response(request)
         for name, value in caller.headers.items():
             response[name] = value
+        version = response.headers.get("X-Velo-Model-Version", "")
+        timing.record_answer(request.method or "", request.path_info, response.status_code, version)
         return response

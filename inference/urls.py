@@ -23,6 +23,7 @@ urlpatterns = [
     path("", include("inference.protocols.tei.urls")),
     path("", include("inference.protocols.oip.urls")),
     path("stat", views.StatView.as_view(), name="stat"),
+    path("metrics", views.MetricsView.as_view(), name="metrics"),
     path("health/live", views.LiveView.as_view(), name="live"),
     path("health/ready", views.ReadyView.as_view(), name="ready"),
     path("schema", SchemaView.as_view(), name="schema"),

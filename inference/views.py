@@ -2,6 +2,9 @@
 
 import time
 
+from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponse
+from django.views import View
 from drf_spectacular.utils import extend_schema_view
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -11,6 +14,7 @@ from inference import dispatch, headers, schema, timing
 from inference.choice import Target
 from inference.errors import InvalidJSON
 from inference.serializers import check_timeout
+from workers.metrics.prometheus import MEDIA_TYPE, exposition
 from workers.metrics.stat import stat
 
 
@@ -51,6 +55,15 @@ class StatView(APIView):
     def get(self, request: Request) -> Response:
         with dispatch.redis_errors():
             return Response(stat())
+
+
+class MetricsView(View):
+    """For Prometheus, whose text form has no schema; see VELO_METRICS."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        if settings.VELO_METRICS == "off":
+            raise Http404
+        return HttpResponse(exposition(), content_type=MEDIA_TYPE)
 
 
 class LiveView(APIView):

@@ -91,9 +91,15 @@ def test_a_job_is_no_larger_than_a_batch(settings: Any) -> None:
     assert max(map(len, bundles(["text"] * 100, 1))) == 3
 
 
-def test_inputs_that_are_no_texts_share_jobs_by_the_length_of_their_json() -> None:
-    pair = {"query": "q" * 10, "texts": ["t"]}
-    assert bundles([pair, ["a"], pair, ["a"]], 1) == [[1, 3], [0, 2]]
+def test_inputs_that_are_no_texts_share_no_job() -> None:
+    pair = {"query": "q", "texts": ["t", "u"]}
+    assert sorted(bundles([pair, "a", pair, "b", ["c"], "d", "e", "f"], 1)) == [
+        [0],
+        [1, 3, 5, 6],
+        [2],
+        [4],
+        [7],
+    ]
 
 
 # --- the answer's form ----------------------------------------------------------------------------

@@ -32,14 +32,15 @@ def check(velo: Stack, tmp_path: Path, operations: int, *words: str) -> None:
     configuration = tmp_path / "schemathesis.toml"
     configuration.write_text(CONFIGURATION)
     always = ["--checks", "all", "--seed", "1", "--max-examples", "50", "--no-color"]
-    always += ["--continue-on-failure", "--generation-database", "none"]
+    # The first /embed_all converts the model once more.
+    always += ["--continue-on-failure", "--generation-database", "none", "--request-timeout", "30"]
     program = Path(sys.executable).with_name("st")
     ended = subprocess.run(
         [program, "--config-file", configuration, "run", *always, *words, f"{velo.base}/schema"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         check=False,
     )
     said = re.sub(r"\S{500,}", "(long)", ended.stdout) + ended.stderr

@@ -35,6 +35,8 @@ VELO_AUTH = env.choice(
     "VELO_AUTH", ("open", "keys"), "open"
 )  # keys: no request without a valid key
 
+VELO_METRICS = env.choice("VELO_METRICS", ("open", "key", "off"), "key")  # key: as VELO_AUTH says
+
 # What a request may ask
 VELO_MAX_INPUT_CHARS = env.integer("VELO_MAX_INPUT_CHARS", 200_000, minimum=1)
 VELO_MAX_BODY_BYTES = env.integer("VELO_MAX_BODY_BYTES", 2 * 1024 * 1024, minimum=1)

@@ -196,7 +196,7 @@ def finish(connection: Redis, worker: str, answers: Sequence[Answer], seconds: f
         args += (claimed.started_at.timestamp(), b64encode(write(answer.value)))
         used = (0, 0) if answer.tokens is None else (answer.inputs, answer.tokens)
         args += (claimed.client, claimed.inputs, *used, answer.version)
-    outcomes = script("finish")(keys=[ledger.FIGURES], args=args, client=connection)
+    outcomes = script("finish")(keys=[ledger.FIGURES, ledger.TOTALS], args=args, client=connection)
     return cast(list[int], outcomes)
 
 

@@ -15,6 +15,7 @@ from workers.broker.connection import connection, script
 FIGURES = "velo:figures"  # a hash: field to number
 LOSSES = "velo:losses"  # a list: what put_back.lua says of each dead worker
 TAKEN = ("velo:taken:figures", "velo:taken:losses", "velo:taken")  # of the batch: and its name
+TOTALS = "velo:totals"  # a hash: field to number; they only grow, and nobody takes them
 PACKET = "velo:packet:"  # and a process: the number of its last packet
 PACKET_KEPT = 86_400  # seconds
 FIELDS_AT_MOST = 100_000  # that wait while the database is away; some 8 MB
@@ -28,9 +29,10 @@ class Packet:
 
     sums: Mapping[Field, float] = field(default_factory=dict)  # are added up
     minima: Mapping[Field, float] = field(default_factory=dict)  # the least number counts
+    totals: Mapping[Field, float] = field(default_factory=dict)  # are added to TOTALS
 
     def __bool__(self) -> bool:
-        return bool(self.sums or self.minima)
+        return bool(self.sums or self.minima or self.totals)
 
 
 class Sender:
@@ -57,11 +59,12 @@ class Sender:
 
     def _send(self, packet: Packet) -> None:
         script("count")(
-            keys=[FIGURES, self._key],
+            keys=[FIGURES, self._key, TOTALS],
             args=[
-                *(self._number, PACKET_KEPT, FIELDS_AT_MOST, len(packet.sums)),
+                *(self._number, PACKET_KEPT, FIELDS_AT_MOST, len(packet.sums), len(packet.minima)),
                 *_flat(packet.sums),
                 *_flat(packet.minima),
+                *_flat(packet.totals),
             ],
             client=connection(),
         )

@@ -18,7 +18,8 @@ from django.utils import timezone
 
 from workers.broker.connection import connection
 from workers.broker.ledger import Field, Packet, Sender
-from workers.metrics import shadowing, usage
+from workers.metrics import counters, shadowing, usage
+from workers.metrics.counters import Counters
 from workers.metrics.shadowing import Comparisons
 from workers.models import LatencySample
 from workers.values.histogram import Histogram
@@ -26,6 +27,11 @@ from workers.values.histogram import Histogram
 RESPONSES_KEY = "velo:response-times"
 RESPONSES_KEPT = 1000
 MINUTES_KEPT = 60  # of durations: in memory while Redis is away, of unknown versions in the ledger
+METRIC_OF = {
+    LatencySample.Stage.QUEUE: counters.QUEUE_SECONDS,
+    LatencySample.Stage.MODEL: counters.MODEL_SECONDS,
+    LatencySample.Stage.RESPONSE: counters.REQUEST_SECONDS,
+}
 LATENCY = "latency"  # the first word of its fields in the ledger
 TOTAL, FAILED = "total", "failed"  # and the last, or a bucket's number
 
@@ -61,11 +67,13 @@ class Recorder:
         self._sender = Sender()
         self._keys: dict[int, float] = {}
         self.comparisons = Comparisons()
+        self.counters = Counters()
 
     def record(self, stage: LatencySample.Stage, label: str, *durations: float) -> None:
         """Each of `durations` in seconds."""
         if not durations:
             return
+        self.counters.observe(METRIC_OF[stage], label, values=durations)
         with self._lock:
             histogram = self._measured(stage, label).histogram
             for seconds in durations:
@@ -107,6 +115,7 @@ class Recorder:
             Packet(
                 {**to_figures(pending), **shadowing.sums(compared)},
                 {**shadowing.minima(compared), **usage.to_figures(keys)},
+                self.counters.take(),
             )
         )
         if responses:

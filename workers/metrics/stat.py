@@ -59,13 +59,18 @@ class LastKnown:
 _live_workers = LastKnown()
 
 
+def live(leased: int) -> tuple[Sequence[Worker], float]:
+    """The live workers, and the age of this in seconds; see `LastKnown.read`."""
+    return _live_workers.read(leased)
+
+
 def stat() -> dict[str, Any]:
     """One database query. The same in whichever process it is asked, as
     long as the database answers; else each knows what it last read.
 
     Raises OperationalError or InterfaceError if the database is away and nothing is known.
     """
-    workers, age = _live_workers.read(live_workers())
+    workers, age = live(live_workers())
     by_version: dict[str, list[dict[str, Any]]] = {}
     for worker in workers:
         for label in worker.serves:

@@ -325,6 +325,7 @@ class BatchLoop:
     def _fail(self, runner: Runner, question: Question, raised: Raised) -> None:
         if question.compare is not None:
             runner.compare_failed(question.compare)
+        runner.record_failure()
         self._answers.fail(question.claim, raised)
 
     def _run_first(self, others: Sequence[Claim]) -> None:

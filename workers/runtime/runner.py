@@ -14,6 +14,7 @@ import numpy
 from rq.timeouts import JobTimeoutException
 
 from workers import predictors
+from workers.metrics import counters
 from workers.metrics.latency import Recorder
 from workers.models import LatencySample
 from workers.predictors import KINDS, NO_PARAMETERS, Encoded, Parameters
@@ -135,7 +136,12 @@ class Runner:
         seconds = time.perf_counter() - started
         times = [seconds] * len(batch)
         self._times += times
-        self.batches.add([encoded.tokens for encoded in batch])
+        tokens = [encoded.tokens for encoded in batch]
+        self.batches.add(tokens)
+        padding = 1 - sum(tokens) / max(1, len(batch) * max(tokens))
+        count = self._recorder.counters.observe
+        count(counters.BATCH_INPUTS, self.label, values=[len(batch)])
+        count(counters.BATCH_PADDING, self.label, values=[padding])
         self._recorder.record(LatencySample.Stage.MODEL, self.label, *times)
         return [Output(one, value, seconds) for one, value in zip(batch, values, strict=True)]
 
@@ -154,6 +160,10 @@ class Runner:
     def compare_failed(self, answered: Mapping[str, Any]) -> None:
         """Record that the shadow gave no answer."""
         self._recorder.comparisons.add(self.label, answered["to"], None)
+
+    def record_failure(self) -> None:
+        """An attempt of a job has raised."""
+        self._recorder.counters.add(counters.FAILURES, self.label)
 
     def record_waits(self, waits: Sequence[float]) -> None:
         """Seconds that the jobs of a batch have been in the queue."""

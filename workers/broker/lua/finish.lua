@@ -2,7 +2,7 @@
 --
 -- Counts what they used, in the same step: exact, whichever process dies when.
 --
--- KEYS    1 the figures that wait for the database
+-- KEYS    1 the figures that wait for the database, 2 the totals for Prometheus
 -- ARGV    1 RQ's key prefix, 2 worker, 3 time as RQ writes it in jobs, 4 the same in Unix seconds,
 --         5 seconds the worker has worked on them, then for each job: id, execution id, queue,
 --         result_ttl, when it was started in Unix seconds, answer in base64 (see wire.pack), the client
@@ -16,7 +16,8 @@ local index = prefix .. ':worker:' .. worker .. ':executions'
 local outcomes, written = {}, 0
 local DAY = 86400
 local today = math.floor(time / DAY)
-local used, clients = {}, {} -- by client and version: inputs and tokens; tokens by client
+-- Inputs and tokens by client and version, by client, and by version.
+local used, clients, versions = {}, {}, {}
 
 -- A full memory has to be an error before anything is done; see claim.lua.
 local worker_key = prefix .. ':worker:' .. worker
@@ -86,6 +87,7 @@ for first = 6, #ARGV, 11 do
   end
   if outcome == 1 and inputs > 0 then
     add(used, cjson.encode({'usage', client, ARGV[first + 10], tostring(today)}), inputs, tokens)
+    add(versions, ARGV[first + 10], inputs, tokens)
   end
 end
 for words, counts in pairs(used) do
@@ -93,6 +95,10 @@ for words, counts in pairs(used) do
   local field = string.sub(words, 1, -2)
   redis.call('HINCRBYFLOAT', KEYS[1], field .. ',"inputs"]', counts[1])
   redis.call('HINCRBYFLOAT', KEYS[1], field .. ',"tokens"]', counts[2])
+end
+for version, counts in pairs(versions) do
+  redis.call('HINCRBYFLOAT', KEYS[2], cjson.encode({'velo_inputs', version}), counts[1])
+  redis.call('HINCRBYFLOAT', KEYS[2], cjson.encode({'velo_tokens', version}), counts[2])
 end
 for client, counts in pairs(clients) do
   local key = 'velo:tokens:' .. client .. ':' .. today

@@ -18,6 +18,7 @@ local seconds, microseconds = unpack(redis.call('TIME'))
 local time = tonumber(seconds)
 local key = prefix .. ':worker:' .. worker
 local put, failed = 0, 0
+local TOTALS = 'velo:totals' -- see ledger.py
 
 if #KEYS > 0 then
   local unknown = redis.call('SCARD', key .. ':executions') ~= (#ARGV - 9) / 3
@@ -112,7 +113,12 @@ for first = #ARGV - 2, 10, -3 do
   redis.call('ZREM', prefix .. ':executions:' .. id, execution_id)
   redis.call('SREM', key .. ':executions', composite)
 end
+if crashes_allowed > 0 then
+  redis.call('HINCRBY', TOTALS, '["velo_rescued_jobs"]', put)
+  redis.call('HINCRBY', TOTALS, '["velo_poisonous_jobs"]', failed)
+end
 if #KEYS > 0 then
+  redis.call('HINCRBY', TOTALS, '["velo_lost_workers"]', 1)
   redis.call('RPUSH', KEYS[3], cjson.encode({worker = worker, why = ARGV[7], rescued = put, failed = failed}))
   redis.call('LTRIM', KEYS[3], -1000, -1)
 end
