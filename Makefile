@@ -46,7 +46,7 @@ format: .venv/dev.stamp ## Put the code into its standard form
 load: .venv/dev.stamp ## Load a running Velo; locust's page is http://localhost:8989
 	@$(BIN)/locust
 
-bench: .venv/dev.stamp ## Measure (BENCH=queue, serve, curve, fair, liveness, flood, memory or versions: only that; BENCH=many, wire, database or peers: more)
+bench: .venv/dev.stamp ## Measure (BENCH=queue, serve, curve, fair, liveness, flood, memory or versions: only that; BENCH=many, keys, wire, database or peers: more)
 	@for part in $(or $(BENCH),queue serve curve fair liveness flood memory versions); do $(BIN)/python -m benchmarks.$$part || exit 1; done
 
 chaos: .venv/dev.stamp ## Ten minutes of load with random faults (SECONDS=600 SEED=…); then how soon jobs are rescued

@@ -4,7 +4,7 @@ answer: a closed loop, in a process of its own.
 `python -m benchmarks.load PORT CALLERS SECONDS` prints JSON: how many answers came, how many were
 wrong, and their times in seconds. With `--apart` each has an address of its own (on Linux). Another
 server is asked with `--path` and with `--body`, in which %s stands for the text's JSON; with
-`--texts` for an array of as many texts.
+`--texts` for an array of as many texts. `--key`: an API key that each request carries.
 """
 
 import argparse
@@ -100,19 +100,22 @@ async def run(
     path: str = "/transform",
     body: str = "%s",
     texts: int = 0,
+    key: str = "",
 ) -> dict[str, Any]:
     chance = random.Random(callers)
     known = sentences()
     given = [chance.choices(known, k=texts) for _ in range(DIFFERENT)] if texts else known
     bodies = [(body % json.dumps(one)).encode() for one in given]
 
+    authorization = f"Authorization: Bearer {key}\r\n" if key else ""
+
     def requests() -> Iterator[bytes]:
         while True:
             content = chance.choice(bodies)
             yield (
                 b"POST %b HTTP/1.1\r\nHost: localhost\r\n"
-                b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
-            ) % (path.encode(), len(content), content)
+                b"Content-Type: application/json\r\n%bContent-Length: %d\r\n\r\n%b"
+            ) % (path.encode(), authorization.encode(), len(content), content)
 
     found = Found()
     loop = asyncio.get_running_loop()
@@ -150,4 +153,5 @@ if __name__ == "__main__":
     parser.add_argument("--path", default="/transform")
     parser.add_argument("--body", default="%s")
     parser.add_argument("--texts", type=int, default=0)
+    parser.add_argument("--key", default="")
     print(json.dumps(asyncio.run(run(**vars(parser.parse_args())))))

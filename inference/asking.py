@@ -168,6 +168,7 @@ def _ask_in(
 def _refusal(refused: Refused, inputs: int) -> APIError:
     said, grant = refused.verdict, callers.current().grant
     if grant is None or said.admission is Admission.NO_ROOM:
+        callers.current().found_full = True
         return _full(refused.load.waiting, inputs)
     if said.admission is Admission.RATE:
         return RateLimited(

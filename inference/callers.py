@@ -29,6 +29,7 @@ class Caller:
     grant: Grant | None = None  # of its key; None: the API is open
     models: frozenset[str] | None = None  # that it may ask and see, by name; None: all
     charged: bool = False  # the limits of the grant have let this request in
+    found_full: bool = False  # there was no room in the queue
     _verdict: Verdict | None = None
 
     def note(self, verdict: Verdict | None) -> None:

@@ -75,14 +75,14 @@ class Door:
             caller, visit = Caller(request_id), Refusal(error)
         else:
             client = caller.grant.client if caller.grant else callers.address(environ)
-            visit = self._gate.enter(path, client, length, compressed, method)
+            has_grant = caller.grant is not None
+            visit = self._gate.enter(path, client, length, compressed, method, has_grant)
         if isinstance(visit, Refusal):
             if chunked or 0 < length <= EMPTIED:
                 await self._empty(self._gate.room(path, method), _Parts(proto))
             _refuse(proto, visit, scope, caller)
             return
         environ[ENVIRON] = caller
-        status = 0
         try:
             if body := await self._body(visit, proto, length, chunked):
                 if isinstance(body, Refusal):
@@ -97,7 +97,7 @@ class Door:
             finally:
                 watch.end()
         finally:
-            self._gate.leave(visit, status)
+            self._gate.leave(visit, caller.found_full)
         proto.response_bytes(status, headers, content)
 
     def _answer(

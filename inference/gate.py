@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 
 import orjson
 from django.conf import settings
@@ -203,6 +202,7 @@ class Gate:
         length: int,
         compressed: bool = False,
         method: str = "POST",
+        has_grant: bool = False,
     ) -> "Visit | Refusal":
         """Let a request in that has a body of `length` bytes, or refuse it. Where the length isn't
         declared, it is 0, and `grow` tells how the body grows. The place is given back with
@@ -215,7 +215,8 @@ class Gate:
         visit.weight = visit.weight_of(length)
         if refusal := room.enter(client, visit.weight):
             return refusal
-        if room is self._models and time.monotonic() < self._queue_full_until:
+        full = room is self._models and time.monotonic() < self._queue_full_until
+        if full and not has_grant:  # with a grant there may be room still: its share
             room.leave(client, visit.weight)
             return self._queue_full
         return visit
@@ -230,8 +231,9 @@ class Gate:
         visit.weight = weight
         return None
 
-    def leave(self, visit: "Visit", status: int) -> None:
+    def leave(self, visit: "Visit", found_full: bool = False) -> None:
+        """`found_full`: there was no room in the queue for it."""
         room = visit.room
         room.leave(visit.client, visit.weight)
-        if room is self._models and status == HTTPStatus.TOO_MANY_REQUESTS:
+        if found_full:
             self._queue_full_until = time.monotonic() + REMEMBERED

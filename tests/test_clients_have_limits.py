@@ -15,6 +15,7 @@ from inference.callers import Caller
 from inference.choice import Target
 from inference.dispatch import ask
 from inference.errors import QueueFull, RateLimited
+from inference.gate import Gate, Refusal, Visit
 from tests.answering import answering, leave, model, plan_of, publish, waiting
 from tests.jobs import admitted, claim, lease_lasts
 from tests.jobs import waiting as a_job
@@ -339,6 +340,31 @@ def test_without_room_a_client_hears_of_the_queue(settings: Any) -> None:
     a_job(LABEL, grant=grant())
     with pytest.raises(QueueFull, match="over the limit of 1"):
         asking(Caller(grant=grant()), 2)
+
+
+@pytest.mark.usefixtures("one_model")
+def test_a_limit_says_nothing_of_the_queue_and_a_full_queue_does(settings: Any) -> None:
+    """While the queue is full the gate refuses others at once: not when one client is limited."""
+    settings.VELO_MAX_QUEUE = 1
+    limited, full = Caller(grant=grant(inputs_at_once=1)), Caller()
+    with pytest.raises(RateLimited):
+        asking(limited, 2)
+    assert not limited.found_full
+    a_job(LABEL)
+    with pytest.raises(QueueFull):
+        asking(full, 1)
+    assert full.found_full
+    gate = Gate()
+    visit = gate.enter("/transform", "address", 5)
+    assert isinstance(visit, Visit)
+    gate.leave(visit, full.found_full)
+    assert isinstance(gate.enter("/transform", "address", 5), Refusal)
+    assert isinstance(gate.enter("/transform", "shop", 5, has_grant=True), Visit)
+    gate = Gate()
+    visit = gate.enter("/transform", "address", 5)
+    assert isinstance(visit, Visit)
+    gate.leave(visit, limited.found_full)
+    assert isinstance(gate.enter("/transform", "address", 5), Visit)
 
 
 @pytest.mark.usefixtures("one_model")

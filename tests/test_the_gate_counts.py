@@ -34,9 +34,9 @@ class Models:
         self._visits.setdefault(client, []).append(visit)
         return INSIDE
 
-    def leave(self, client: str = HERE, status: int = 200) -> None:
+    def leave(self, client: str = HERE, found_full: bool = False) -> None:
         visits = self._visits[client]
-        self._gate.leave(visits.pop(), status)
+        self._gate.leave(visits.pop(), found_full)
         if not visits:
             del self._visits[client]
 
@@ -75,7 +75,7 @@ def test_a_full_queue_is_remembered_for_a_moment(
     """Without asking Redis for each of a flood of requests."""
     monkeypatch.setattr(gate, "REMEMBERED", 60)
     assert models.enter() == INSIDE
-    models.leave(status=429)
+    models.leave(found_full=True)
     assert [models.enter(), models.enter(THERE)] == ["queue_full"] * 2
 
 
@@ -85,7 +85,7 @@ def test_a_full_queue_is_asked_again_after_that(
     monkeypatch.setattr(gate, "REMEMBERED", 0)
     for _ in range(4):
         assert models.enter() == INSIDE
-        models.leave(status=429)
+        models.leave(found_full=True)
 
 
 class Address(str):
@@ -112,7 +112,7 @@ def test_requests_that_a_full_queue_refuses_take_no_places(
     now = time.monotonic()
     monkeypatch.setattr(gate, "time", SimpleNamespace(monotonic=lambda: now))
     assert models.enter() == INSIDE
-    models.leave(status=429)
+    models.leave(found_full=True)
     assert [models.enter(client) for client in (HERE, THERE) * 5] == ["queue_full"] * 10
     now += 61
     assert [models.enter() for _ in range(4)] == [INSIDE] * 3 + ["client_share"]

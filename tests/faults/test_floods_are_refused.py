@@ -283,7 +283,7 @@ def test_the_places_of_others_are_not_those_of_health_checks_and_models() -> Non
         assert all(isinstance(each, Visit) and each.room is health for each in one[:-1])
         others = [gate.enter(path, "192.0.2.8", 0) for path in ("/health/ready", "/transform")]
         assert isinstance(first, Visit)
-        gate.leave(first, 200)
+        gate.leave(first)
         return [last, one[-1], *others, gate.enter("/admin/", "192.0.2.9", 0)]
 
     with ThreadPoolExecutor() as aside:  # this thread may have Playwright's event loop

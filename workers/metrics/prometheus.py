@@ -93,8 +93,8 @@ def _counter(metric: Metric, values: Mapping[Field, float]) -> Family:
 def _histogram(metric: Metric, values: Mapping[Field, float]) -> Family:
     family = HistogramMetricFamily(metric.name, metric.help, labels=_names(metric))
     series: defaultdict[Field, dict[str, float]] = defaultdict(dict)
-    for (*words, last), value in values.items():
-        series[tuple(words)][last] = value
+    for field, value in values.items():
+        series[field[:-1]][field[-1]] = value
     for words, counts in series.items():
         buckets, so_far = [], 0.0
         for place in range(len(metric.buckets) + 1):
@@ -110,14 +110,14 @@ def _names(metric: Metric) -> list[str]:
     """Of Prometheus' labels."""
     found: list[str] = []
     for name in metric.labels:
-        found += ("model", "version") if name == "version" else (name,)
+        found += ["model", "version"] if name == "version" else [name]
     return found
 
 
 def _labels(metric: Metric, words: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name, word in zip(metric.labels, words, strict=True):
-        found += _of_version(word) if name == "version" else (word,)
+        found += [*_of_version(word)] if name == "version" else [word]
     return found
 
 
@@ -130,7 +130,7 @@ def _of_version(label: str) -> tuple[str, str]:
 
 
 def _queues() -> Iterator[Family]:
-    """What waits, what is in hand, and who serves it. Two round trips."""
+    """What waits, what is in hand, and the workers that serve it. Two round trips."""
     labels = [name for name in broker.names() if is_version(name)]
     lanes = [(label, lane) for label in labels for lane in Lane]
     now = clock.now()
