@@ -95,6 +95,8 @@ def ask(target: Target, demand: Demand) -> Asking:
         # Asked by another thread, for this caller.
         has_another = partial(routes().has_another, target, without)
         elsewhere = None if route.pinned else partial(copy_context().run, has_another)
+        caller = callers.current()
+        caller.label, caller.inputs = route.label, len(demand.inputs)
         _check(route, demand)
         asked = _ask_version(route, demand, crashes, elsewhere)
         outcomes = [one.outcome for one in asked]

@@ -1,7 +1,7 @@
 """The caller of a request: its address, its id, its grant and what is left of the limits."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -12,8 +12,10 @@ from uuid import uuid4
 
 from django.conf import settings
 
+from inference.errors import Failure
 from workers.broker.enqueue import Verdict
 from workers.broker.grants import Grant
+from workers.values.prediction import Prediction
 
 HOST_BITS = 64  # of an IPv6 address: a caller that has one such address has all of its network
 WELL_FORMED = re.compile(r"[\x21-\x7e]{1,128}")  # an id of a request: printable ASCII
@@ -30,6 +32,12 @@ class Caller:
     models: frozenset[str] | None = None  # that it may ask and see, by name; None: all
     charged: bool = False  # the limits of the grant have let this request in
     found_full: bool = False  # there was no room in the queue
+    # What becomes of the request, for its record.
+    label: str = ""  # of the version that is asked, "name@version"
+    inputs: int = 0
+    predictions: Sequence[Prediction] = ()
+    job: str = ""  # that failed
+    failure: Failure | None = None
     _verdict: Verdict | None = None
 
     def note(self, verdict: Verdict | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from redis.exceptions import RedisError, ResponseError
 
-from inference import timing
+from inference import callers, timing
 from inference.asking import Asked, Asking, Demand, shown
 from inference.asking import ask as ask_workers
 from inference.choice import Route, Target
@@ -102,6 +102,7 @@ def ask(
         except (DeadlinePassed, ModelFailed, Poisonous):
             timing.record_failure(asking.route.label)
             raise
+    callers.current().predictions = predictions
     if asking.route.shadow:
         for data, prediction in zip(inputs, predictions, strict=True):
             exchange().send(_copy(asking.route.shadow, data, parameters, prediction))
@@ -117,6 +118,7 @@ def _predictions(asking: Asking, demand: Demand, seconds: float) -> list[Predict
             answers |= zip(one.positions, one.answers, strict=True)
         elif isinstance(one.outcome, Ended | Lost) and (failure := _failure(one)):
             alone = len(one.positions) == 1
+            callers.current().job = one.job.id
             raise demand.named(failure, one.positions[0]) if alone else failure
         else:
             dropped += 1

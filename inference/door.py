@@ -18,7 +18,7 @@ from granian._granian import RSGIHTTPProtocol as HTTPProtocol
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 from granian.rsgi import Scope
 
-from inference import callers, keys, presence, sockets, timing
+from inference import callers, keys, presence, recording, sockets
 from inference.callers import Caller
 from inference.environ import environ_of
 from inference.errors import APIError, BodyTimeout, ServerError
@@ -185,8 +185,8 @@ class Door:
 def _of(refusal: Refusal, method: str, path: str, caller: Caller) -> Answer:
     """In the form that the path speaks, with the headers that each answer to this caller has."""
     status, headers, content = refusal.said(path)
-    timing.record_error(refusal.code)
-    timing.record_answer(method, path, status)
+    recording.failed(caller, refusal.failure)
+    recording.answered(caller, method, path, status)
     return status, [*headers, *caller.headers.items()], content
 
 

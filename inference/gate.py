@@ -41,20 +41,15 @@ class Refusal:
 
     def __init__(self, error: APIError, close: bool = False) -> None:
         """`close`: the connection can't be used any more."""
-        self._failure = error.failure
+        self.failure = error.failure
         self._close = close
         self._said: dict[Form, Answer] = {}
-
-    @property
-    def code(self) -> str:
-        """Of the error."""
-        return self._failure.code
 
     def said(self, path: str) -> Answer:
         """In the form that this path speaks."""
         speaks = form(path)
         if speaks not in self._said:
-            found = speaks(self._failure)
+            found = speaks(self.failure)
             body = orjson.dumps(found.body)
             headers = [("Content-Type", found.media_type), ("Content-Length", str(len(body)))]
             headers += found.headers.items()

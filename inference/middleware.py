@@ -1,11 +1,12 @@
 """The caller is found out before anything else, and each answer says the id of its request."""
 
+import time
 from collections.abc import Callable
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from inference import callers, keys, problems, timing
+from inference import callers, keys, problems, recording
 from inference.callers import Caller
 from inference.errors import APIError
 
@@ -19,6 +20,7 @@ class Callers:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        started = time.perf_counter()
         caller = request.META.get(ENVIRON)
         response: HttpResponseBase | None = None
         if caller is None:
@@ -27,12 +29,19 @@ class Callers:
                 caller = keys.caller(request.META, request_id)
             except APIError as error:
                 caller = Caller(request_id)
-                response = problems.response(request, error.failure)
+                with callers.acting_for(caller):
+                    response = problems.response(request, error.failure)
         if response is None:
             with callers.acting_for(caller):
                 response = self._get_response(request)
         for name, value in caller.headers.items():
             response[name] = value
-        version = response.headers.get("X-Velo-Model-Version", "")
-        timing.record_answer(request.method or "", request.path_info, response.status_code, version)
+        recording.answered(
+            caller,
+            request.method or "",
+            request.path_info,
+            response.status_code,
+            time.perf_counter() - started,
+            request.META,
+        )
         return response

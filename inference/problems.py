@@ -14,7 +14,7 @@ from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from inference import timing
+from inference import callers, recording
 from inference.errors import APIError, BadRequest, DatabaseAway, Failure, ServerError
 from inference.protocols.forms import form
 
@@ -39,7 +39,7 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
         title = HTTPStatus(error.status_code).phrase
         code = str(error.get_codes())
         failure = Failure(error.status_code, code, title, str(error.detail), headers)
-    timing.record_error(failure.code)
+    recording.failed(callers.current(), failure)
     speaks = getattr(context["view"], "form", None) or form(context["request"].path)
     found = speaks(failure)
     return Response(found.body, found.status, headers=found.headers, content_type=found.media_type)
@@ -51,7 +51,7 @@ def _plain(request: HttpRequest, status: HTTPStatus, code: str, detail: str) -> 
 
 def response(request: HttpRequest, failure: Failure) -> HttpResponse:
     """The answer, in the form of the protocol that the path belongs to."""
-    timing.record_error(failure.code)
+    recording.failed(callers.current(), failure)
     found = form(request.path)(failure)
     return HttpResponse(
         orjson.dumps(found.body),

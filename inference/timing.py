@@ -4,9 +4,7 @@ import atexit
 from collections.abc import Sequence
 from functools import cache, partial
 
-from inference.protocols import spoken
 from workers.host.ticker import Ticker
-from workers.metrics import counters
 from workers.metrics.latency import Recorder
 from workers.models import LatencySample
 from workers.values.prediction import Prediction
@@ -40,17 +38,6 @@ def timings() -> Timings:
 def record(prediction: Prediction, seconds: float) -> None:
     """`seconds` went by from HTTP in to HTTP out."""
     timings().recorder.record(LatencySample.Stage.RESPONSE, prediction.model_version, seconds)
-
-
-def record_answer(method: str, path: str, status: int, label: str = "") -> None:
-    """A request has its answer: `label` is the version's, where one answered."""
-    if method == "POST" and (endpoint := spoken.endpoint(path)):
-        timings().recorder.counters.add(counters.REQUESTS, endpoint, label, str(status))
-
-
-def record_error(code: str) -> None:
-    """A caller gets an error, by its stable code."""
-    timings().recorder.counters.add(counters.ERRORS, code)
 
 
 def record_key(key: int) -> None:

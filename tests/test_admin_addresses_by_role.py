@@ -24,6 +24,7 @@ from workers.models import (
     Intervention,
     Key,
     ModelVersion,
+    RequestRecord,
     ServedModel,
     Usage,
 )
@@ -33,7 +34,7 @@ pytestmark = [pytest.mark.usefixtures("redis"), pytest.mark.django_db]
 ROLES = ("anonymous", "nobody", "viewer", "operator", "superuser")
 OPERATES = (
     *("activate_modelversion", "add_modelversion", "read_job_input"),
-    *("empty_queue", "requeue_job", "cancel_job", "delete_job"),
+    *("read_request_input", "empty_queue", "requeue_job", "cancel_job", "delete_job"),
 )
 LOGIN = 302  # to the page that asks for a password
 
@@ -84,6 +85,7 @@ TABLE = {
     "workers/client/<path:object_id>/make-key/": SUPERUSER,
     **{f"workers/key/{end}": expected for end, expected in STORED.items()},
     "workers/key/<path:object_id>/decide/<slug:name>/": SUPERUSER,
+    **{f"workers/requestrecord/{end}": expected for end, expected in STORED.items()},
     **{f"workers/usage/{end}": expected for end, expected in STORED.items()},
     "workers/queue/": VIEWERS,
     "workers/queue/<str:queue>/": VIEWERS,
@@ -130,6 +132,11 @@ def rows() -> Rows:
         "intervention": str(done.pk),
         "client": str(client.pk),
         "key": str(clients.make_key(client, "anna").row.pk),
+        "requestrecord": str(
+            RequestRecord.objects.create(
+                uid="1", request_id="id", at=client.created, status=400, body="a secret text"
+            ).pk
+        ),
         "usage": str(Usage.objects.create(client="shop", model="m", day=client.created).pk),
         "job": waiting("m@1", "a secret text"),
     }
@@ -173,7 +180,7 @@ def client_of(role: str) -> Browser:
 def stored() -> str:
     """Everything that a click could change, but for sessions and log-ins."""
     kinds: Any = (ServedModel, ModelVersion, GoldenInput, Change, Intervention, Group)
-    kinds += (Client, Key, Usage)
+    kinds += (Client, Key, Usage, RequestRecord)
     found = serializers.serialize("json", [row for kind in kinds for row in kind.objects.all()])
     keys = sorted(connection().scan_iter())
     return f"{found} {User.objects.count()} {[(key, connection().dump(key)) for key in keys]}"

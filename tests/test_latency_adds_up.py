@@ -76,5 +76,5 @@ def test_old_rows_are_pruned(version: ModelVersion, settings: Any) -> None:
             queues="q",
             last_seen=now - timedelta(days=age),
         )
-    assert prune() == {"latency": 1, "workers": 1, "usage": 0}
+    assert prune() == {"latency": 1, "workers": 1, "usage": 0, "requests": 0}
     assert Worker.objects.get().id == "0"

@@ -45,6 +45,14 @@ def seconds(name: str, default: float, minimum: float = 0.001) -> float:
     return _number(name, float, default, minimum, "a number of seconds")
 
 
+def share(name: str, default: float) -> float:
+    """A number from 0 to 1. Raises ImproperlyConfigured."""
+    value = _number(name, float, default, 0.0, "a number from 0 to 1,")
+    if value > 1:
+        raise ImproperlyConfigured(f"{name}={text(name)!r} is not a number from 0 to 1.")
+    return value
+
+
 def url(name: str, default: str, schemes: tuple[str, ...]) -> str:
     """Its value may hold a password, so it isn't repeated."""
     value = text(name, default)

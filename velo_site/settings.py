@@ -37,6 +37,12 @@ VELO_AUTH = env.choice(
 
 VELO_METRICS = env.choice("VELO_METRICS", ("open", "key", "off"), "key")  # key: as VELO_AUTH says
 
+# What is kept of requests
+VELO_RECORD_SHARE = env.share("VELO_RECORD_SHARE", 0.01)  # of the answers; errors are all kept
+VELO_RECORD_SLOW_MS = env.integer("VELO_RECORD_SLOW_MS", 5000)  # all slower answers; 0: none
+VELO_RECORD_DAYS = env.integer("VELO_RECORD_DAYS", 30, minimum=1)
+VELO_RECORD_INPUT_DAYS = env.integer("VELO_RECORD_INPUT_DAYS", 0)  # with the input; 0: without
+
 # What a request may ask
 VELO_MAX_INPUT_CHARS = env.integer("VELO_MAX_INPUT_CHARS", 200_000, minimum=1)
 VELO_MAX_BODY_BYTES = env.integer("VELO_MAX_BODY_BYTES", 2 * 1024 * 1024, minimum=1)

@@ -1,7 +1,17 @@
 """The admin pages: models and versions, decisions, live workers, queues and jobs, latency,
-clients and keys."""
+requests, clients and keys."""
 
-from workers.admin import audit, clients, interventions, latency, models, queues, versions, workers
+from workers.admin import (
+    audit,
+    clients,
+    interventions,
+    latency,
+    models,
+    queues,
+    requests,
+    versions,
+    workers,
+)
 
 __all__ = [
     "audit",
@@ -10,6 +20,7 @@ __all__ = [
     "latency",
     "models",
     "queues",
+    "requests",
     "versions",
     "workers",
 ]

@@ -200,11 +200,6 @@ def finish(connection: Redis, worker: str, answers: Sequence[Answer], seconds: f
     return cast(list[int], outcomes)
 
 
-def release(connection: Redis, job_id: str) -> None:
-    """A job that has failed for good counts no more among the inputs of its client."""
-    script("release")(keys=[Job.key_for(job_id)], args=[job_id], client=connection)
-
-
 def put_back(connection: Redis, worker: str, executions: Sequence[str]) -> int:
     """Put jobs that weren't begun back at the front of their queues, as they were; returns how many
     were. `executions`: "job id:execution id"."""

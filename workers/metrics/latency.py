@@ -20,6 +20,7 @@ from workers.broker.connection import connection
 from workers.broker.ledger import Field, Packet, Sender
 from workers.metrics import counters, shadowing, usage
 from workers.metrics.counters import Counters
+from workers.metrics.records import Records
 from workers.metrics.shadowing import Comparisons
 from workers.models import LatencySample
 from workers.values.histogram import Histogram
@@ -68,6 +69,7 @@ class Recorder:
         self._keys: dict[int, float] = {}
         self.comparisons = Comparisons()
         self.counters = Counters()
+        self.records = Records()
 
     def record(self, stage: LatencySample.Stage, label: str, *durations: float) -> None:
         """Each of `durations` in seconds."""
@@ -120,6 +122,7 @@ class Recorder:
         )
         if responses:
             _push_responses(responses)
+        self.records.flush()
 
     def _trim(self) -> None:
         minutes = sorted({key.minute for key in self._pending})

@@ -6,6 +6,7 @@ The admin and /stat read through the same QuerySets, so that the two can't disag
 from workers.models.clients import Client, Key, Usage
 from workers.models.interventions import Intervention, Queue
 from workers.models.measures import LatencySample, ShadowComparison, WrittenBatch, prune
+from workers.models.records import RequestRecord
 from workers.models.versions import Change, GoldenInput, ModelVersion, ServedModel
 from workers.models.workers import Worker, WorkerQuerySet
 
@@ -18,6 +19,7 @@ __all__ = [
     "LatencySample",
     "ModelVersion",
     "Queue",
+    "RequestRecord",
     "ServedModel",
     "ShadowComparison",
     "Usage",

@@ -8,6 +8,7 @@ from django.db import models
 from django.utils import timezone
 
 from workers.models.clients import Usage
+from workers.models.records import RequestRecord
 from workers.models.versions import ModelVersion
 from workers.models.workers import Worker
 from workers.values.histogram import Histogram
@@ -103,6 +104,16 @@ def prune() -> dict[str, int]:
     deleted: dict[str, Any] = {
         "latency": LatencySample.objects.filter(minute__lt=oldest).delete()[0],
         "workers": Worker.objects.filter(last_seen__lt=oldest).delete()[0],
+        "requests": _prune_records(),
         "usage": Usage.objects.filter(day__lt=timezone.now() - USAGE_KEPT).delete()[0],
     }
     return deleted
+
+
+def _prune_records() -> int:
+    """Whole records after VELO_RECORD_DAYS, their inputs after VELO_RECORD_INPUT_DAYS."""
+    now = timezone.now()
+    days = timedelta(days=settings.VELO_RECORD_INPUT_DAYS)
+    RequestRecord.objects.filter(at__lt=now - days).exclude(body="").update(body="")
+    oldest = now - timedelta(days=settings.VELO_RECORD_DAYS)
+    return RequestRecord.objects.filter(at__lt=oldest).delete()[0]

@@ -11,7 +11,7 @@ from django.db import DataError, IntegrityError, transaction
 
 from workers.broker import ledger, reports
 from workers.catalog import lifecycle
-from workers.metrics import latency, shadowing, usage
+from workers.metrics import latency, records, shadowing, usage
 from workers.models import ModelVersion, Worker, WrittenBatch
 from workers.models.workers import LOST
 
@@ -40,6 +40,7 @@ def write() -> None:
         reports.forget(said)
     if batch:
         ledger.settle(batch, _write_batch(batch))
+    records.write()
 
 
 def _readable(said: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:

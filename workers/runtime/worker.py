@@ -20,7 +20,7 @@ from rq.registry import FailedJobRegistry, FinishedJobRegistry
 from rq.utils import now as rq_now
 from rq.worker import WorkerStatus
 
-from workers.broker import claims, deadlines
+from workers.broker import attempts, claims, deadlines
 from workers.broker.claims import Answer, Claim, LeaseOver
 from workers.broker.clock import clock
 from workers.broker.connection import queue
@@ -275,6 +275,8 @@ class InferenceWorker(SimpleWorker):
         if deadlines.is_late(job.meta, clock.now()):
             job.retries_left = 0  # nobody waits any more
         final = not job.should_retry
+        if not final:
+            attempts.note(job, self.name, exc_string, execution)
         super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
         if final:
-            claims.release(self.connection, job.id)
+            attempts.release(job)
