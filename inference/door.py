@@ -111,7 +111,8 @@ class Door:
                 with presence.of(client):
                     found = self._ask(environ)
             except Exception:
-                log.exception("%s %s", environ["REQUEST_METHOD"], environ["PATH_INFO"])
+                words = (environ["REQUEST_METHOD"], environ["PATH_INFO"])
+                log.exception("%s %s", *words, extra={"request": environ[ENVIRON].request_id})
                 found = _of(
                     self._failed,
                     environ["REQUEST_METHOD"],

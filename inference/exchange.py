@@ -286,7 +286,8 @@ class Exchange:
         if call.again:
             self._end([call], Lost())
             return
-        log.warning("job %s is lost; enqueueing it again", call.job.id)
+        what = "job %s is lost; enqueueing it again"
+        log.warning(what, call.job.id, extra={"request": call.job.request})
         call.enqueued, call.again, call.seen = False, True, "0-0"
         left = max(0.0, call.request.until - time.monotonic())
         call.job = replace(call.job, seconds=left, readmitted=True)

@@ -76,7 +76,7 @@ def caller(environ: Mapping[str, Any], request_id: str) -> Caller:
     """The caller of a request. Where it needs a valid key and has none (see VELO_AUTH), raises
     Unauthorized, or QueueAway while no keys are known."""
     path = environ["PATH_INFO"]
-    if settings.VELO_AUTH == "open" or OPEN.fullmatch(path) or _is_open_metrics(path):
+    if settings.VELO_AUTH == "open" or is_open(environ["REQUEST_METHOD"], path):
         return Caller(request_id)
     key = _key(environ)
     with redis_errors():
@@ -89,8 +89,12 @@ def caller(environ: Mapping[str, Any], request_id: str) -> Caller:
     return Caller(request_id, grant, None if grant.models is None else frozenset(grant.models))
 
 
-def _is_open_metrics(path: str) -> bool:
-    return path == METRICS and settings.VELO_METRICS == "open"
+def is_open(method: str, path: str) -> bool:
+    """Whether no key is needed there, also where keys are."""
+    if path == METRICS:
+        return bool(settings.VELO_METRICS == "open")
+    leads_to_docs = path == "/" and method in ("GET", "HEAD")  # POST / asks a model
+    return leads_to_docs or bool(OPEN.fullmatch(path))
 
 
 def _key(environ: Mapping[str, Any]) -> str:

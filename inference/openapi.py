@@ -67,8 +67,9 @@ def require_keys(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         schemes = result.setdefault("components", {}).setdefault("securitySchemes", {})
         schemes["key"] = {"type": "http", "scheme": "bearer"}
         for path, operations in result["paths"].items():
-            for operation in operations.values():
-                operation["security"] = [] if keys.OPEN.fullmatch(path) else [{"key": []}]
+            for method, operation in operations.items():
+                is_open = keys.is_open(method.upper(), path)
+                operation["security"] = [] if is_open else [{"key": []}]
     return result
 
 

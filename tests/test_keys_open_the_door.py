@@ -104,6 +104,10 @@ def test_probes_and_documentation_are_open(path: str) -> None:
     assert Browser().get(path).status_code == 200
 
 
+def test_the_root_leads_to_the_documentation() -> None:
+    assert Browser().get("/").status_code == 302
+
+
 def test_the_schema_names_models_only_to_keys() -> None:
     assert '"/models/a/' not in json.dumps(Browser().get("/schema").json())
     key = {"Authorization": f"Bearer {a_key()}"}

@@ -1,7 +1,9 @@
 """Each answer says the id of its request, which goes with its jobs into logs and the admin."""
 
+import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,3 +121,18 @@ def test_a_request_that_cant_be_read_has_one(velo: Stack) -> None:
     answer = velo.request("POST", "/transform", b"0\r\n\r\n", headers)
     assert answer.status == 411
     assert answer.headers["x-request-id"]
+
+
+def test_logs_may_be_json_with_the_id_in_a_field(tmp_path: Path) -> None:
+    with stack(
+        tmp_path, DJANGO_SETTINGS_MODULE="tests.faults.settings", VELO_LOG="json", VELO_RETRY_MAX=0
+    ) as velo:
+        headers = {"Content-Type": "application/json", ID: "my-id"}
+        answer = velo.request("POST", "/transform", b'"raise: it does"', headers)
+        assert answer.status == 500
+        written = velo.output().splitlines()
+    lines = [json.loads(line[line.index("{") :]) for line in written if '"logger"' in line]
+    [found] = [line for line in lines if line["request"] == "my-id"]
+    assert found["logger"] == "workers.runtime.answers"
+    assert found["level"] == "WARNING"
+    assert answer.json["job_id"] in found["message"]

@@ -78,6 +78,8 @@ VELO_WEB_THREADS = env.integer("VELO_WEB_THREADS", 1000, minimum=1)  # requests 
 VELO_WEB_PROCESSES = env.integer("VELO_WEB_PROCESSES", 1, minimum=1)
 VELO_STATS_DAYS = env.integer("VELO_STATS_DAYS", 7, minimum=1)  # then latency and dead workers go
 
+VELO_LOG = env.choice("VELO_LOG", ("text", "json"), "text")  # the form of log lines
+
 # Where the parts are
 HOST = env.text("HOST", "127.0.0.1")  # the address the web server binds
 PORT = env.integer("PORT", 8877, minimum=1)
@@ -230,14 +232,23 @@ SILENCED_SYSTEM_CHECKS = [
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "formatters": {
+        "text": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+        "json": {
+            "()": "pythonjsonlogger.orjson.OrjsonFormatter",
+            "fmt": "{asctime}{levelname}{name}{message}{request}",
+            "style": "{",
+            "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
+            "defaults": {"request": ""},
+        },
+    },
     "filters": {
         "raised": {
             "()": "django.utils.log.CallbackFilter",
             "callback": lambda record: record.exc_info is not None,
         }
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": VELO_LOG}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     # An answer with a 4xx or 5xx status isn't logged; an uncaught exception is.
     "loggers": {

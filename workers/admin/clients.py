@@ -157,7 +157,9 @@ class ClientAdmin(Page):
 
     @admin.display(description="state", ordering="is_enabled")
     def state(self, client: Client) -> SafeString:
-        return badge("good", text="enabled") if client.is_enabled else badge("stopped", text="off")
+        if client.is_enabled:
+            return badge("ready", text="enabled")
+        return badge("stopped", text="disabled")
 
     @admin.display(description="may ask")
     def asks(self, client: Client) -> str:

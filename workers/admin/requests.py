@@ -1,5 +1,6 @@
 """Records of requests: found by id, client, status or time; each with its attempts."""
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -30,6 +31,7 @@ from workers.models import RequestRecord, Worker
 
 READ = "workers.read_request_input"
 HIDDEN = "Only people with the permission “Can read the inputs of requests” see it."
+ERRORS = 400  # and above
 COUNTED = 10_000  # rows, at most, for the number of pages
 # Errors whose sentence may repeat a part of the input.
 OF_INPUT = ("not_a_string", "invalid_input", "blank_input", "invalid_json", "unknown_model")
@@ -48,9 +50,7 @@ class Latest(Paginator):
 class RequestRecordAdmin(Window):
     heading = "Requests: errors, and a share of the answers"
     paginator = Latest
-    list_display = (
-        *("when", "id_short", "who", "endpoint", "served_by", "state", "why", "inputs_of", "took"),
-    )
+    list_display = (*("when", "id_short", "who", "served_by", "state", "why", "took"),)
     list_filter = ("status", "code", "client", "endpoint", "model", "version")
     search_fields = ("=request_id", "=job", "=digest")
     search_help_text = "The whole X-Request-Id, the id of a job, or the SHA-256 of a body."
@@ -92,7 +92,7 @@ class RequestRecordAdmin(Window):
 
     @admin.display(description="status", ordering="status")
     def state(self, row: RequestRecord) -> SafeString:
-        return badge("good" if row.status < 400 else "bad", text=str(row.status))
+        return badge("finished" if row.status < ERRORS else "failed", text=str(row.status))
 
     @admin.display(description="code", ordering="code")
     def why(self, row: RequestRecord) -> SafeString:
@@ -151,7 +151,11 @@ class RequestRecordAdmin(Window):
     @admin.display(description="attempts")
     def its_attempts(self, row: RequestRecord) -> SafeString:
         rows = [
-            (one.get("at") or NOTHING, one.get("outcome"), one.get("worker") or NOTHING)
+            (
+                moment(datetime.fromisoformat(one["at"]) if one.get("at") else None),
+                one.get("outcome"),
+                one.get("worker") or NOTHING,
+            )
             for one in row.attempts
         ]
         return table(("ended", "outcome", "worker"), rows)

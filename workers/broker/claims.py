@@ -58,6 +58,11 @@ class Claim:
         return f"{self.job_id} (request {self.request})" if self.request else self.job_id
 
     @property
+    def for_log(self) -> dict[str, str]:
+        """Fields of log lines about it, with VELO_LOG=json."""
+        return {"request": self.request}
+
+    @property
     def execution_key(self) -> str:
         """ "job id:execution id", as RQ's registries have it."""
         return f"{self.job_id}:{self.execution_id}"

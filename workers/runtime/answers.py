@@ -79,7 +79,9 @@ class Answers:
                     self._done += answer.inputs
                 elif outcome == claims.FENCED:
                     log.warning(
-                        "job %s is no longer ours: its answer is dropped", answer.claim.named
+                        "job %s is no longer ours: its answer is dropped",
+                        answer.claim.named,
+                        extra=answer.claim.for_log,
                     )
                 elif outcome == claims.HAS_DEPENDENTS:
                     self._outcomes.succeed(answer)
@@ -97,11 +99,12 @@ class Answers:
         """Let RQ write the failure, and its retry if attempts are left. Logs RedisError."""
         self._failed += 1
         # Without the error's own words, which may repeat the input.
-        log.warning("worker %s: job %s: %s", self._worker, claim.named, raised[0].__name__)
+        words = (self._worker, claim.named, raised[0].__name__)
+        log.warning("worker %s: job %s: %s", *words, extra=claim.for_log)
         try:
             self._outcomes.fail(claim, raised)
         except NoSuchJobError:
-            log.info("job %s was deleted while it ran", claim.named)
+            log.info("job %s was deleted while it ran", claim.named, extra=claim.for_log)
         except RedisError:
             log.exception("worker %s: the failure of a job can't be written", self._worker)
         finally:

@@ -144,7 +144,8 @@ class BatchLoop:
 
     def _drop(self, claim: Claim) -> None:
         """Its caller has gone: computing it would take time from the callers that wait."""
-        log.info("job %s dropped, its deadline has passed", claim.named)
+        what = "job %s dropped, its deadline has passed"
+        log.info(what, claim.named, extra=claim.for_log)
         with suppress(NoSuchJobError, RedisError):
             Job.fetch(claim.job_id, self._redis, JSONSerializer).delete()
         self._intake.release([claim])
