@@ -10,7 +10,7 @@ from django.conf import settings
 from inference import timing
 from inference.callers import Caller
 from inference.dispatch import redis_errors
-from inference.errors import Unauthorized
+from inference.errors import QueueAway, Unauthorized
 from workers.broker import grants
 from workers.broker.clock import clock
 from workers.broker.grants import Grant, Grants
@@ -22,6 +22,10 @@ BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 # have a log-in of their own.
 OPEN = re.compile(r"/health(/.*)?|/v2/health/.*|/admin(/.*)?|/static/.*|/docs|/favicon\.ico")
 METRICS = "/metrics"
+UNPUBLISHED = (
+    "Redis has no API keys yet: a worker publishes them within a second. Try again in 5 s; if that "
+    "doesn't help, start a worker."
+)
 SCHEMA = "/schema"  # without a key it describes no models
 
 
@@ -54,11 +58,13 @@ class Keyring:
         """None for an unknown, a revoked or an expired key. It is looked up by its digest, so the
         time that this takes says nothing about other keys.
 
-        Raises RedisError if nothing is known yet.
+        Raises RedisError, or QueueAway, if nothing is known yet.
         """
         if self._grants is None:
             self.refresh()
-        grant = (self._grants or {}).get(grants.digest(key))
+        if self._grants is None:
+            raise QueueAway(UNPUBLISHED)
+        grant = self._grants.get(grants.digest(key))
         if grant is None or (grant.expires is not None and grant.expires <= clock.now()):
             return None
         return grant

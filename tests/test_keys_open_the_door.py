@@ -205,6 +205,19 @@ def test_while_redis_is_away_or_empty_known_keys_stay() -> None:
     assert grants.published()
 
 
+def test_while_no_keys_are_known_the_queue_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = a_key()
+    connection().delete(grants.KEY, grants.STAMP)
+    started = keys.Keyring()
+    monkeypatch.setattr(keys, "keyring", lambda: started)
+    answer = ask("/transform", "text", key)
+    assert (answer.status_code, answer.json()["code"]) == (503, "queue_away")
+    assert ask("/transform", "text").status_code == 401
+    clients.publish()
+    with answering(["a@1"], lambda label, data: VECTOR):
+        assert ask("/transform", "text", key).status_code == 200
+
+
 def test_a_key_says_when_it_was_used() -> None:
     key = a_key()
     with answering(["a@1"], lambda label, data: VECTOR):

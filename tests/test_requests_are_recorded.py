@@ -21,7 +21,7 @@ from workers.admin.look import page
 from workers.broker.connection import connection
 from workers.metrics import records
 from workers.metrics.records import ALONE_AT_MOST, KEY, Record, Records
-from workers.models import RequestRecord, prune
+from workers.models import Client, RequestRecord, prune
 from workers.runtime import bookkeeping
 
 LIST = "/admin/workers/requestrecord/"
@@ -124,6 +124,16 @@ class TestInTheProcess:
         pending.flush()
         assert connection().llen(KEY) == 3
 
+    def test_what_a_database_cant_store_is_mended(self) -> None:
+        pending = Records()
+        workers = ",".join(["0" * 32] * 30)
+        odd = Record("1", "velo", 500, detail="a\0b\ud800", body="\0", worker=workers, label="a@1")
+        pending.add(odd)
+        pending.flush()
+        bookkeeping.write()
+        row = RequestRecord.objects.get()
+        assert (row.detail, row.body, len(row.worker)) == ("a\ufffdb?", "\ufffd", 300)
+
     def test_records_and_their_inputs_end(self, settings: Any) -> None:
         settings.VELO_RECORD_DAYS, settings.VELO_RECORD_INPUT_DAYS = 30, 2
         for days in (1, 3, 31):
@@ -168,6 +178,26 @@ class TestInTheAdmin:
         assert "1 request" in found
         assert "shop" in found
         assert "0 requests" in admin_client.get(f"{LIST}?q=find").content.decode()
+
+    @pytest.mark.parametrize(
+        ("query", "found"),
+        [
+            ("status=4", 1),
+            ("status=5", 0),
+            ("code=invalid_input", 1),
+            ("code=poisonous", 0),
+            ("since=1", 1),
+            ("endpoint=openai", 1),
+            ("endpoint=tei", 0),
+            ("client=shop", 1),
+        ],
+    )
+    def test_it_is_found_by_what_it_was(
+        self, admin_client: Browser, query: str, found: int
+    ) -> None:
+        Client.objects.create(name="shop")
+        shown = admin_client.get(f"{LIST}?{query}").content.decode()
+        assert ("find-me" in shown) == bool(found)
 
     def test_the_input_needs_a_permission_of_its_own(self, row: RequestRecord) -> None:
         viewer = self.staff("view_requestrecord")

@@ -1,6 +1,6 @@
 """Records of requests: found by id, client, status or time; each with its attempts."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
@@ -8,6 +8,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
 
@@ -27,14 +28,80 @@ from workers.admin.look import (
     table,
     whole,
 )
-from workers.models import RequestRecord, Worker
+from workers.models import Client, RequestRecord, ServedModel, Worker
 
 READ = "workers.read_request_input"
 HIDDEN = "Only people with the permission “Can read the inputs of requests” see it."
 ERRORS = 400  # and above
+RECENT = 1_000  # rows whose codes are offered as a filter
 COUNTED = 10_000  # rows, at most, for the number of pages
 # Errors whose sentence may repeat a part of the input.
 OF_INPUT = ("not_a_string", "invalid_input", "blank_input", "invalid_json", "unknown_model")
+
+
+class Choice(admin.SimpleListFilter):
+    """A filter whose choices are known without reading the whole table."""
+
+    field: str
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+        return rows if self.value() is None else rows.filter(**{self.field: self.value()})
+
+
+class BySince(Choice):
+    title, parameter_name = "time", "since"
+    hours = {"1": "The last hour", "24": "The last day", "168": "The last week"}
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return list(self.hours.items())
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() not in self.hours:
+            return rows
+        return rows.filter(at__gte=timezone.now() - timedelta(hours=int(self.value() or 0)))
+
+
+class ByStatus(Choice):
+    title = parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("2", "2xx"), ("4", "4xx"), ("5", "5xx")]
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() not in ("2", "4", "5"):
+            return rows
+        first = int(self.value() or 0) * 100
+        return rows.filter(status__gte=first, status__lt=first + 100)
+
+
+class ByCode(Choice):
+    title = parameter_name = field = "code"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Of the latest rows."""
+        latest = RequestRecord.objects.order_by("-at").values_list("code", flat=True)[:RECENT]
+        return [(code, code) for code in sorted(set(latest)) if code]
+
+
+class ByClient(Choice):
+    title = parameter_name = field = "client"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in Client.objects.values_list("name", flat=True)]
+
+
+class ByModel(Choice):
+    title = parameter_name = field = "model"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in ServedModel.objects.values_list("name", flat=True)]
+
+
+class ByEndpoint(Choice):
+    title = parameter_name = field = "endpoint"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in ("velo", "openai", "rerank", "tei", "oip")]
 
 
 class Latest(Paginator):
@@ -51,8 +118,8 @@ class RequestRecordAdmin(Window):
     heading = "Requests: errors, and a share of the answers"
     paginator = Latest
     list_display = (*("when", "id_short", "who", "served_by", "state", "why", "took"),)
-    list_filter = ("status", "code", "client", "endpoint", "model", "version")
-    search_fields = ("=request_id", "=job", "=digest")
+    list_filter = (BySince, ByStatus, ByCode, ByClient, ByModel, ByEndpoint)
+    search_fields = ("request_id__exact", "job__exact", "digest__exact")
     search_help_text = "The whole X-Request-Id, the id of a job, or the SHA-256 of a body."
     fields = (
         *("request_id", "when", "counted", "who", "endpoint", "served_by", "its_worker", "state"),

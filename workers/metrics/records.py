@@ -143,8 +143,18 @@ def _row(raw: bytes) -> RequestRecord | None:
     fields["at"] = datetime.fromtimestamp(kept.at, tz=UTC)
     fields["model"] = label.model if label else ""
     fields["version"] = label.version if label else ""
+    fields = {name: _storable(name, value) for name, value in fields.items()}
     fields["attempts"] = _attempts(kept.label, kept.job) if kept.job else []
     return RequestRecord(**fields)
+
+
+def _storable(name: str, value: Any) -> Any:
+    """A text as every database takes it: without NUL and lone surrogates, and not too long."""
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    field: Any = RequestRecord._meta.get_field(name)
+    return text[: field.max_length]
 
 
 def _attempts(label: str, job_id: str) -> Sequence[Mapping[str, Any]]:

@@ -24,9 +24,11 @@ class RequestRecord(models.Model):
     queue_seconds = models.FloatField(null=True)
     model_seconds = models.FloatField(null=True)
     total_seconds = models.FloatField(null=True)
-    job = models.CharField(max_length=64, blank=True)
+    job = models.CharField(max_length=64, blank=True, db_index=True)
     attempts = models.JSONField(default=list, help_text="Of its job: at, worker, outcome, seconds.")
-    digest = models.CharField(max_length=64, blank=True, help_text="SHA-256 of the body.")
+    digest = models.CharField(
+        max_length=64, blank=True, db_index=True, help_text="SHA-256 of the body."
+    )
     body = models.TextField(blank=True, help_text="With VELO_RECORD_INPUTS.")
 
     class Meta:
