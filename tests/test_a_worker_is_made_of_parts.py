@@ -23,7 +23,7 @@ OF_RQ = {
     },
     Job: {"_result", "_status"},
 }
-PUBLIC = {"_exit", "_meta", "_replace"}  # documented by Django and by Python
+PUBLIC = {"_asdict", "_exit", "_meta", "_replace"}  # documented by Django and by Python
 
 
 def private(path: Path) -> Iterator[tuple[ast.Attribute, bool]]:

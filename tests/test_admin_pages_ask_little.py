@@ -9,33 +9,41 @@ from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Group, User
 from django.db import connection as database
 from django.db.models import Model
-from django.test import Client
+from django.test import Client as Browser
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tests.jobs import waiting
 from tests.rows import PASSED, a_model, a_version, a_worker, holding
 from workers.admin.addresses import action_page, job_page, queue_page
+from workers.catalog import clients
 from workers.models import (
     Change,
+    Client,
     GoldenInput,
     Intervention,
+    Key,
     LatencySample,
     ModelVersion,
     Queue,
+    RequestRecord,
     ServedModel,
     ShadowComparison,
+    Usage,
     Worker,
 )
 
 pytestmark = [pytest.mark.usefixtures("redis"), pytest.mark.django_db]
 
-PAGES = (User, Group, ServedModel, ModelVersion, Worker, LatencySample, Change, Intervention)
+PAGES = (
+    *(User, Group, ServedModel, ModelVersion, Worker, LatencySample, Change, Intervention),
+    *(Client, Key, Usage, RequestRecord),
+)
 MANY = 200
 
 
 @pytest.fixture
-def superuser(client: Client) -> Client:
+def superuser(client: Browser) -> Browser:
     client.force_login(User.objects.create_superuser("root"))
     return client
 
@@ -69,6 +77,15 @@ def grow(numbers: range) -> None:
         Intervention.objects.create(action="empty", queue=label, by="anna", reason="a test")
         waiting("m0@1")
         waiting(label)
+        client = Client.objects.create(name=f"c{number}", asks_all_models=False)
+        client.models_allowed.set([model, first])
+        for name in (client, Client.objects.get(name="c0")):
+            clients.make_key(name, "anna")
+        day = (minute - timedelta(days=number)).date()
+        Usage.objects.create(client="c0", model="m0", day=day)
+        RequestRecord.objects.create(
+            uid=str(number), request_id="id", at=minute, status=500, client="c0", job=str(number)
+        )
         User.objects.create(username=f"u{number}").groups.add(
             Group.objects.create(name=f"g{number}")
         )
@@ -79,7 +96,7 @@ def address(model: type[Model], row: Model | None = None) -> str:
     return f"{base}{quote(row.pk)}/change/" if row else base
 
 
-def asked(client: Client, url: str, **headers: Any) -> list[str]:
+def asked(client: Browser, url: str, **headers: Any) -> list[str]:
     with CaptureQueriesContext(database) as queries:
         assert client.get(url).status_code == 200, url
     return [query["sql"] for query in queries]
@@ -89,7 +106,7 @@ def test_there_is_a_row_here_for_each_table_of_the_admin() -> None:
     assert set(admin.site._registry) == {*PAGES, Queue}
 
 
-def test_a_page_asks_as_often_for_many_rows_as_for_one(superuser: Client) -> None:
+def test_a_page_asks_as_often_for_many_rows_as_for_one(superuser: Browser) -> None:
     grow(range(1))
     job = waiting("m0@1")
     first = {model: model._default_manager.order_by("pk")[0] for model in PAGES}
@@ -107,7 +124,7 @@ def test_a_page_asks_as_often_for_many_rows_as_for_one(superuser: Client) -> Non
         assert len(after) == len(before[url]), "\n".join([url, *after])
 
 
-def test_the_list_of_latencies_never_asks_the_whole_table_for_its_days(superuser: Client) -> None:
+def test_the_list_of_latencies_never_asks_the_whole_table_for_its_days(superuser: Browser) -> None:
     grow(range(3))
     for url in (address(LatencySample), f"{address(LatencySample)}?since=1"):
         queries = [sql for sql in asked(superuser, url) if "workers_latencysample" in sql]
@@ -118,7 +135,7 @@ def test_the_list_of_latencies_never_asks_the_whole_table_for_its_days(superuser
 @pytest.mark.parametrize(
     ("since", "found"), [("1", 1), ("24", 2), ("168", 3), ("", 4), ("yesterday", 4)]
 )
-def test_latencies_are_listed_since_a_time(superuser: Client, since: str, found: int) -> None:
+def test_latencies_are_listed_since_a_time(superuser: Browser, since: str, found: int) -> None:
     version = a_version(a_model())
     for hours in (0, 20, 100, 1000):
         minute = timezone.now() - timedelta(hours=hours)

@@ -17,7 +17,7 @@ VERSION = re.compile(r"all-MiniLM-L6-v2@[0-9a-f]{12}")
 MILLISECONDS = re.compile(r"\d+\.\d ms")
 WINDOWS = ("change", "worker", "latencysample")  # nobody writes there
 FILLED = ("servedmodel", "modelversion", "queue", *WINDOWS)  # where each Velo has rows
-MODELS = (*FILLED, "intervention")
+MODELS = (*FILLED, "intervention", "client", "key", "usage", "requestrecord")
 QUEUES = "/admin/workers/queue/"
 # Nobody collects its answer, so it is kept for VELO_RESULT_TTL.
 ENQUEUE = """

@@ -33,7 +33,8 @@ def check(velo: Stack, tmp_path: Path, operations: int, *words: str) -> None:
     configuration.write_text(CONFIGURATION)
     always = ["--checks", "all", "--seed", "1", "--max-examples", "50", "--no-color"]
     # The first /embed_all converts the model once more.
-    always += ["--continue-on-failure", "--generation-database", "none", "--request-timeout", "30"]
+    always += ["--continue-on-failure", "--generation-database", "none", "--request-timeout", "60"]
+    always += ["--max-response-time", "60"]
     program = Path(sys.executable).with_name("st")
     ended = subprocess.run(
         [program, "--config-file", configuration, "run", *always, *words, f"{velo.base}/schema"],
